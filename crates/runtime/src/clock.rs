@@ -1,0 +1,141 @@
+//! A clock that costs almost nothing to read, and deadlines by connection slot.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+/// One tick of the coarse clock.
+pub(crate) const TICK: Duration = Duration::from_millis(50);
+
+/// Ticks since the core started; 1 is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(u32);
+
+/// Time as of the last [`refresh`](Self::refresh), which the core makes once a round.
+#[derive(Debug)]
+pub(crate) struct CoarseClock {
+    started_ms: u64,
+    now: Cell<Tick>,
+}
+
+impl CoarseClock {
+    pub(crate) fn new() -> Self {
+        Self { started_ms: milliseconds(libc::CLOCK_MONOTONIC_COARSE), now: Cell::new(Tick(1)) }
+    }
+
+    pub(crate) fn refresh(&self) -> Tick {
+        let elapsed = milliseconds(libc::CLOCK_MONOTONIC_COARSE) - self.started_ms;
+        self.now.set(Tick(1 + (elapsed / TICK.as_millis() as u64) as u32));
+        self.now.get()
+    }
+
+    pub(crate) fn now(&self) -> Tick {
+        self.now.get()
+    }
+}
+
+/// Seconds since 1970, of the coarse real-time clock (at most a few milliseconds behind).
+pub(crate) fn unix_seconds() -> u64 {
+    milliseconds(libc::CLOCK_REALTIME_COARSE) / 1000
+}
+
+fn milliseconds(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes one timespec, which lives through it; both clocks exist on every Linux.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// A deadline for each slot of the connection table: setting one is a store, and a sweep over the dense array
+/// once a tick finds those that have passed.
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    /// The tick at which a slot's deadline has passed; 0 for none.
+    ticks: RefCell<Vec<u32>>,
+    swept: Cell<Tick>,
+}
+
+impl Deadlines {
+    pub(crate) fn new() -> Self {
+        Self { ticks: RefCell::default(), swept: Cell::new(Tick(0)) }
+    }
+
+    /// Sets a slot's deadline. It is rounded up, by one tick more than the remainder since `now` may lie
+    /// anywhere within its own tick: it never passes early.
+    pub(crate) fn set(&self, slot: u32, after: Duration, now: Tick) {
+        let ticks = after.as_millis().div_ceil(TICK.as_millis()).min(u128::from(u32::MAX)) as u64 + 1;
+        let at = u32::try_from(u64::from(now.0) + ticks).unwrap_or(u32::MAX);
+        let mut slots = self.ticks.borrow_mut();
+        let slot = slot as usize;
+        if slot >= slots.len() {
+            slots.resize(slot + 1, 0);
+        }
+        slots[slot] = at;
+    }
+
+    pub(crate) fn clear(&self, slot: u32) {
+        if let Some(tick) = self.ticks.borrow_mut().get_mut(slot as usize) {
+            *tick = 0;
+        }
+    }
+
+    /// The slots whose deadline has passed by `now`, which are cleared; none if this tick was swept already.
+    pub(crate) fn sweep(&self, now: Tick, passed: &mut Vec<u32>) {
+        if self.swept.replace(now) >= now {
+            return;
+        }
+        for (slot, tick) in self.ticks.borrow_mut().iter_mut().enumerate() {
+            if *tick != 0 && *tick <= now.0 {
+                *tick = 0;
+                passed.push(slot as u32);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn swept(deadlines: &Deadlines, now: u32) -> Vec<u32> {
+        let mut passed = Vec::new();
+        deadlines.sweep(Tick(now), &mut passed);
+        passed
+    }
+
+    #[test]
+    fn a_deadline_passes_once_and_never_early() {
+        let deadlines = Deadlines::new();
+        deadlines.set(3, Duration::from_millis(120), Tick(10));
+        assert_eq!(swept(&deadlines, 13), []);
+        assert_eq!(swept(&deadlines, 14), [3]);
+        assert_eq!(swept(&deadlines, 15), []);
+    }
+
+    #[test]
+    fn setting_again_and_clearing_replace_it() {
+        let deadlines = Deadlines::new();
+        deadlines.set(0, TICK, Tick(1));
+        deadlines.set(0, TICK * 10, Tick(1));
+        deadlines.set(1, TICK, Tick(1));
+        deadlines.clear(1);
+        deadlines.clear(99);
+        assert_eq!(swept(&deadlines, 11), []);
+        assert_eq!(swept(&deadlines, 12), [0]);
+    }
+
+    #[test]
+    fn an_endless_duration_is_the_last_tick() {
+        let deadlines = Deadlines::new();
+        deadlines.set(0, Duration::MAX, Tick(5));
+        assert_eq!(swept(&deadlines, u32::MAX - 1), []);
+    }
+
+    #[test]
+    fn the_clock_goes_on() {
+        let clock = CoarseClock::new();
+        let first = clock.refresh();
+        std::thread::sleep(TICK * 3);
+        assert!(clock.refresh() > first);
+        assert!(unix_seconds() > 1_700_000_000);
+    }
+}

@@ -1,0 +1,207 @@
+//! One connection: what both back ends share.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::core::Core;
+use crate::epoll::EpollSocket;
+use crate::pinned::PinnedBytes;
+use crate::ring::RingSocket;
+use crate::send_buf::SendBuf;
+use crate::stream::Stream;
+use crate::table::ConnectionId;
+
+/// Where the bytes come from and go to.
+pub(crate) enum Io {
+    Ring(RingSocket),
+    Epoll(EpollSocket),
+}
+
+/// Why waiting on a connection ends without I/O.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interruption {
+    DeadlinePassed,
+    /// Somebody asked through the connection table for it to be closed.
+    CloseRequested,
+}
+
+pub(crate) struct Connection {
+    pub(crate) core: Rc<Core>,
+    pub(crate) id: ConnectionId,
+    io: Io,
+    interruption: Cell<Option<Interruption>>,
+    /// Nothing would be lost by closing it.
+    idle: Cell<bool>,
+    /// The program has let go of it; it lives until what is queued has gone out.
+    released: Cell<bool>,
+    closed: Cell<bool>,
+    receiver: Cell<Option<Waker>>,
+    sender: Cell<Option<Waker>>,
+}
+
+impl Connection {
+    /// Enters a connection into the table of its core; gives `io` back when the table is full.
+    pub(crate) fn open(core: &Rc<Core>, io: Io) -> Result<Stream, Io> {
+        let Some(id) = core.table.borrow_mut().insert(core.unix_seconds()) else { return Err(io) };
+        let connection = Rc::new(Self {
+            core: Rc::clone(core),
+            id,
+            io,
+            interruption: Cell::new(None),
+            idle: Cell::new(false),
+            released: Cell::new(false),
+            closed: Cell::new(false),
+            receiver: Cell::new(None),
+            sender: Cell::new(None),
+        });
+        core.opened(&connection);
+        Ok(Stream::new(connection))
+    }
+
+    pub(crate) fn io(&self) -> &Io {
+        &self.io
+    }
+
+    pub(crate) fn poll_receive(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
+        match &self.io {
+            Io::Ring(socket) => socket.poll_receive(self, cx),
+            Io::Epoll(socket) => socket.poll_receive(self, cx),
+        }
+    }
+
+    pub(crate) fn try_receive(self: &Rc<Self>) -> Option<PinnedBytes> {
+        match &self.io {
+            Io::Ring(socket) => socket.try_receive(self),
+            Io::Epoll(socket) => socket.try_receive(),
+        }
+    }
+
+    /// Puts bytes back in front of what is to be received next.
+    pub(crate) fn unreceive(&self, bytes: PinnedBytes) {
+        match &self.io {
+            Io::Ring(socket) => socket.unreceive(bytes),
+            Io::Epoll(socket) => socket.unreceive(bytes),
+        }
+    }
+
+    pub(crate) fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.io {
+            Io::Ring(socket) => socket.poll_send_ready(self, cx),
+            Io::Epoll(socket) => socket.poll_send_ready(self, cx),
+        }
+    }
+
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.io {
+            Io::Ring(socket) => socket.poll_flush(self, cx),
+            Io::Epoll(socket) => socket.poll_flush(self, cx),
+        }
+    }
+
+    pub(crate) fn send(self: &Rc<Self>, data: SendBuf) {
+        match &self.io {
+            Io::Ring(socket) => socket.send(self, data),
+            Io::Epoll(socket) => socket.send(self, data),
+        }
+    }
+
+    pub(crate) fn set_deadline(&self, after: Option<Duration>) {
+        if self.interruption.get() == Some(Interruption::DeadlinePassed) {
+            self.interruption.set(None);
+        }
+        match after {
+            Some(after) => self.core.deadlines.set(self.id.slot(), after, self.core.clock.now()),
+            None => self.core.deadlines.clear(self.id.slot()),
+        }
+    }
+
+    pub(crate) fn set_idle(&self, idle: bool) {
+        self.idle.set(idle);
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle.get()
+    }
+
+    /// What waiting fails with until the interruption is lifted.
+    pub(crate) fn interruption(&self) -> Option<io::Error> {
+        self.interruption.get().map(|interruption| match interruption {
+            Interruption::DeadlinePassed => {
+                io::Error::new(io::ErrorKind::TimedOut, "the connection's deadline has passed")
+            }
+            Interruption::CloseRequested => {
+                io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was asked to close")
+            }
+        })
+    }
+
+    pub(crate) fn deadline_passed(self: &Rc<Self>) {
+        self.core.counters.deadlines_passed.add(1);
+        if self.released.get() {
+            return self.reset();
+        }
+        self.interrupt(Interruption::DeadlinePassed);
+    }
+
+    pub(crate) fn close_requested(&self) {
+        self.interrupt(Interruption::CloseRequested);
+    }
+
+    fn interrupt(&self, interruption: Interruption) {
+        self.interruption.set(Some(interruption));
+        self.wake_receiver();
+        self.wake_sender();
+    }
+
+    pub(crate) fn wait_to_receive(&self, cx: &mut Context<'_>) {
+        self.receiver.set(Some(cx.waker().clone()));
+    }
+
+    pub(crate) fn wait_to_send(&self, cx: &mut Context<'_>) {
+        self.sender.set(Some(cx.waker().clone()));
+    }
+
+    pub(crate) fn wake_receiver(&self) {
+        if let Some(waker) = self.receiver.take() {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn wake_sender(&self) {
+        if let Some(waker) = self.sender.take() {
+            waker.wake();
+        }
+    }
+
+    /// The program has dropped its handle: what is queued still goes out, within the linger time.
+    pub(crate) fn release(self: &Rc<Self>) {
+        self.released.set(true);
+        self.core.deadlines.set(self.id.slot(), self.core.options.linger, self.core.clock.now());
+        match &self.io {
+            Io::Ring(socket) => socket.close(self),
+            Io::Epoll(socket) => socket.close(self),
+        }
+    }
+
+    /// Ends the connection at once, with a reset.
+    pub(crate) fn reset(self: &Rc<Self>) {
+        match &self.io {
+            Io::Ring(socket) => socket.reset(self),
+            Io::Epoll(socket) => socket.reset(self),
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Takes the connection off the table: nothing of it is in flight any more.
+    pub(crate) fn closed(self: &Rc<Self>) {
+        if !self.closed.replace(true) {
+            self.core.closed(self);
+        }
+    }
+}

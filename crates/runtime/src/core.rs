@@ -1,0 +1,508 @@
+//! One core: a thread with its ring, buffers, connections and tasks.
+
+use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::backend::BackendKind;
+use crate::clock::{self, CoarseClock, Deadlines};
+use crate::connection::{Connection, Io};
+use crate::counters::{CoreCounters, Snapshot};
+use crate::local_future::LocalFuture;
+use crate::options::Options;
+use crate::pinned::{BufferPool, PinnedBuf};
+use crate::remote::{self, CoreHandle, Inbox};
+use crate::ring::{Completion, Op, Ring};
+use crate::stall::Heartbeat;
+use crate::table::TableOwner;
+use crate::tasks::{Polled, Tasks};
+
+/// Bytes of a buffer for files.
+pub(crate) const FILE_BUFFER_BYTES: u32 = 64 * 1024;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+
+/// The core that the calling thread runs: what its tasks share. Everything reached through it is `!Send`.
+pub struct Core {
+    /// Unique in the process while the core runs; wakers carry it.
+    number: u32,
+    pub(crate) handle: CoreHandle,
+    handles: Arc<[CoreHandle]>,
+    backend: BackendKind,
+    pub(crate) options: Options,
+    pub(crate) counters: Arc<CoreCounters>,
+    pub(crate) clock: CoarseClock,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) table: RefCell<TableOwner>,
+    connections: RefCell<Vec<Option<Rc<Connection>>>>,
+    pub(crate) receive_buffers: Rc<BufferPool>,
+    file_buffers: Rc<BufferPool>,
+    ring: Option<RefCell<Ring>>,
+    /// Connections whose receive found no buffer.
+    pub(crate) starved: RefCell<Vec<Rc<Connection>>>,
+    tasks: Tasks,
+    heartbeat: Arc<Heartbeat>,
+    driver: RefCell<Option<Waker>>,
+    /// The driver is under way and will see what becomes ready.
+    running: Cell<bool>,
+    draining: Cell<bool>,
+    stop: Rc<Cell<bool>>,
+    drain_begins: WakerList,
+    connection_closes: WakerList,
+    next_tick: WakerList,
+    completions: RefCell<Vec<Completion>>,
+    inbox: RefCell<Inbox>,
+}
+
+/// What a core is made of, prepared by its thread.
+pub(crate) struct Parts {
+    pub(crate) handle: CoreHandle,
+    pub(crate) handles: Arc<[CoreHandle]>,
+    pub(crate) backend: BackendKind,
+    pub(crate) options: Options,
+    pub(crate) table: TableOwner,
+    pub(crate) receive_buffers: Rc<BufferPool>,
+    pub(crate) file_buffers: Rc<BufferPool>,
+    pub(crate) ring: Option<Ring>,
+    pub(crate) heartbeat: Arc<Heartbeat>,
+}
+
+impl Core {
+    /// Makes the core of the calling thread.
+    pub(crate) fn enter(parts: Parts) -> Rc<Self> {
+        let core = Rc::new(Self {
+            number: remote::register(&parts.handle.remote),
+            counters: Arc::clone(&parts.handle.counters),
+            handle: parts.handle,
+            handles: parts.handles,
+            backend: parts.backend,
+            options: parts.options,
+            clock: CoarseClock::new(),
+            deadlines: Deadlines::new(),
+            table: RefCell::new(parts.table),
+            connections: RefCell::default(),
+            receive_buffers: parts.receive_buffers,
+            file_buffers: parts.file_buffers,
+            ring: parts.ring.map(RefCell::new),
+            starved: RefCell::default(),
+            tasks: Tasks::default(),
+            heartbeat: parts.heartbeat,
+            driver: RefCell::default(),
+            running: Cell::new(false),
+            draining: Cell::new(false),
+            stop: Rc::default(),
+            drain_begins: WakerList::default(),
+            connection_closes: WakerList::default(),
+            next_tick: WakerList::default(),
+            completions: RefCell::default(),
+            inbox: RefCell::default(),
+        });
+        CURRENT.with_borrow_mut(|current| *current = Some(Rc::clone(&core)));
+        core
+    }
+
+    /// The core that the calling thread runs, if it runs one.
+    #[must_use]
+    pub fn current() -> Option<Rc<Self>> {
+        CURRENT.with_borrow(Clone::clone)
+    }
+
+    /// Which of the cores it is, from 0.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.handle.index
+    }
+
+    /// A handle to this core that other threads may hold.
+    #[must_use]
+    pub fn handle(&self) -> &CoreHandle {
+        &self.handle
+    }
+
+    /// Handles to all cores that were started together, this one among them, by index.
+    #[must_use]
+    pub fn handles(&self) -> &[CoreHandle] {
+        &self.handles
+    }
+
+    /// Which back end the core runs on.
+    #[must_use]
+    pub fn backend(&self) -> BackendKind {
+        self.backend
+    }
+
+    /// The core's counters, as they are now.
+    #[must_use]
+    pub fn counters(&self) -> Snapshot {
+        self.counters.snapshot()
+    }
+
+    /// Seconds since 1970, of a clock that costs a few nanoseconds to read.
+    #[must_use]
+    pub fn unix_seconds(&self) -> u64 {
+        clock::unix_seconds()
+    }
+
+    /// Starts a task on this core. It need not be `Send`; it is polled when it is woken, and dropped when the
+    /// core stops. A panic ends the task alone, and is logged and counted.
+    ///
+    /// Wake-ups cost a push onto a list, so this is the place for connections. Use
+    /// `tokio::task::spawn_local` where a join handle is wanted.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.spawn_boxed(LocalFuture::new(future));
+    }
+
+    pub(crate) fn spawn_boxed(&self, future: LocalFuture<()>) {
+        self.counters.tasks_spawned.add(1);
+        self.tasks.spawn(future);
+        self.rouse();
+    }
+
+    /// A pinned buffer of 64 KiB to read a file into; `None` when all are taken.
+    #[must_use]
+    pub fn take_buffer(&self) -> Option<PinnedBuf> {
+        self.file_buffers.take()
+    }
+
+    /// Whether a graceful shutdown has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Waits until a graceful shutdown begins.
+    pub async fn draining(&self) {
+        poll_fn(|cx| self.poll_draining(cx)).await;
+    }
+
+    pub(crate) fn poll_draining(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_draining() {
+            return Poll::Ready(());
+        }
+        self.drain_begins.add(cx.waker());
+        Poll::Pending
+    }
+
+    /// Connections that are open on this core.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.table.borrow().len()
+    }
+
+    /// Waits until no connection is open on this core.
+    pub async fn connections_closed(&self) {
+        poll_fn(|cx| {
+            if self.open_connections() == 0 {
+                return Poll::Ready(());
+            }
+            self.connection_closes.add(cx.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Begins a graceful shutdown of this core: listeners stop, and idle connections have
+    /// [`Options::drain_idle`] left.
+    pub fn drain(&self) {
+        if self.draining.replace(true) {
+            return;
+        }
+        for connection in self.open().iter().filter(|connection| connection.is_idle()) {
+            connection.set_deadline(Some(self.options.drain_idle));
+        }
+        self.drain_begins.wake_all();
+    }
+
+    /// Set when the core is to stop.
+    pub(crate) fn stop_flag(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.stop)
+    }
+
+    pub(crate) fn ring(&self) -> RefMut<'_, Ring> {
+        self.ring.as_ref().expect("ring sockets exist only on a core with a ring").borrow_mut()
+    }
+
+    pub(crate) fn has_ring(&self) -> bool {
+        self.ring.is_some()
+    }
+}
+
+/// Connections.
+impl Core {
+    pub(crate) fn may_accept(&self) -> bool {
+        !self.draining.get() && !self.table.borrow().is_full()
+    }
+
+    pub(crate) fn wake_when_one_closes(&self, waker: &Waker) {
+        self.connection_closes.add(waker);
+    }
+
+    pub(crate) fn wake_at_next_tick(&self, waker: &Waker) {
+        self.next_tick.add(waker);
+    }
+
+    pub(crate) fn opened(&self, connection: &Rc<Connection>) {
+        self.counters.opened.add(1);
+        self.counters.open.set(self.table.borrow().len() as u64);
+        let slot = connection.id.slot() as usize;
+        let mut connections = self.connections.borrow_mut();
+        if slot >= connections.len() {
+            connections.resize(slot + 1, None);
+        }
+        connections[slot] = Some(Rc::clone(connection));
+    }
+
+    pub(crate) fn closed(&self, connection: &Connection) {
+        let slot = connection.id.slot();
+        self.deadlines.clear(slot);
+        self.table.borrow_mut().remove(connection.id);
+        self.counters.closed.add(1);
+        self.counters.open.set(self.table.borrow().len() as u64);
+        let entry = self.connections.borrow_mut()[slot as usize].take();
+        drop(entry);
+        self.connection_closes.wake_all();
+    }
+
+    fn open(&self) -> Vec<Rc<Connection>> {
+        self.connections.borrow().iter().flatten().cloned().collect()
+    }
+
+    fn connection(&self, slot: u32) -> Option<Rc<Connection>> {
+        Ref::map(self.connections.borrow(), |all| all.get(slot as usize).unwrap_or(&None)).clone()
+    }
+
+    pub(crate) fn count_received(&self, connection: &Connection, bytes: usize) {
+        self.counters.received_bytes.add(bytes as u64);
+        self.table.borrow().add_received(connection.id, bytes);
+    }
+
+    pub(crate) fn count_sent(&self, connection: &Connection, bytes: usize) {
+        self.counters.sent_bytes.add(bytes as u64);
+        if !connection.is_closed() {
+            self.table.borrow().add_sent(connection.id, bytes);
+        }
+    }
+}
+
+/// The way round.
+impl Core {
+    /// Notes who is to be woken when a task becomes ready while the driver sleeps.
+    pub(crate) fn driver_starts(&self, waker: &Waker) {
+        self.running.set(true);
+        self.driver.borrow_mut().get_or_insert_with(|| waker.clone()).clone_from(waker);
+        self.handle.remote.set_driver(waker);
+    }
+
+    pub(crate) fn driver_pauses(&self) {
+        self.running.set(false);
+    }
+
+    fn rouse(&self) {
+        if !self.running.get()
+            && let Some(driver) = &*self.driver.borrow()
+        {
+            driver.wake_by_ref();
+        }
+    }
+
+    fn wake(&self, task: u32) {
+        self.tasks.wake(task);
+        self.rouse();
+    }
+
+    /// One round: what other threads want, one turn of the ring with all that it completed, then every task
+    /// that is ready. Returns whether there was anything to do.
+    ///
+    /// # Errors
+    /// What the ring fails with for good.
+    pub(crate) fn round(self: &Rc<Self>) -> io::Result<bool> {
+        let mut busy = self.take_posts();
+        if let Some(ring) = &self.ring {
+            let mut completions = self.completions.take();
+            ring.borrow_mut().turn(&mut completions)?;
+            busy |= !completions.is_empty();
+            for completion in completions.drain(..) {
+                self.complete(completion);
+            }
+            self.completions.replace(completions);
+            self.feed_starved();
+        }
+        busy |= self.run_ready();
+        Ok(busy)
+    }
+
+    fn take_posts(self: &Rc<Self>) -> bool {
+        let mut inbox = self.inbox.take();
+        let any = self.handle.remote.take(&mut inbox);
+        for task in inbox.woken.drain(..) {
+            self.tasks.wake(task);
+        }
+        for job in inbox.jobs.drain(..) {
+            job(self);
+        }
+        self.inbox.replace(inbox);
+        any
+    }
+
+    fn complete(&self, completion: Completion) {
+        let op = self.ring().complete(completion);
+        match op {
+            Some(op) => dispatch(op, completion),
+            None => tracing::error!(?completion, "a completion came for an operation that is not in flight"),
+        }
+    }
+
+    fn feed_starved(&self) {
+        if self.starved.borrow().is_empty() {
+            return;
+        }
+        for connection in self.starved.take() {
+            if let Io::Ring(socket) = connection.io() {
+                socket.receive_again(&connection);
+            }
+        }
+    }
+
+    /// Polls each task that is ready now, and once.
+    fn run_ready(&self) -> bool {
+        let ready = self.tasks.ready();
+        for _ in 0..ready {
+            let Some(task) = self.tasks.next_ready() else { break };
+            self.counters.task_polls.add(1);
+            self.heartbeat.begin(task);
+            if self.tasks.poll(self.number, task) == Polled::Panicked {
+                self.counters.panics.add(1);
+                tracing::error!(core = self.index(), task, "a task panicked; it alone has ended");
+            }
+        }
+        self.heartbeat.end();
+        ready > 0
+    }
+
+    /// Whether anything waits for the next tick.
+    pub(crate) fn needs_ticks(&self) -> bool {
+        self.open_connections() > 0 || !self.next_tick.is_empty()
+    }
+
+    /// What is done every 50 ms: deadlines, requests to close, and the gauges.
+    pub(crate) fn tick(&self) {
+        let now = self.clock.refresh();
+        let mut passed = Vec::new();
+        self.deadlines.sweep(now, &mut passed);
+        for slot in passed {
+            if let Some(connection) = self.connection(slot) {
+                connection.deadline_passed();
+            }
+        }
+        let requests = self.table.borrow().close_requests();
+        for slot in requests {
+            if let Some(connection) = self.connection(slot) {
+                connection.close_requested();
+            }
+        }
+        self.counters.buffers_in_use.set(self.receive_buffers.in_use() as u64);
+        self.counters.stalls.set(self.heartbeat.stalls());
+        self.next_tick.wake_all();
+    }
+
+    /// Ends everything: tasks are dropped, connections reset, and the ring drained before its memory goes.
+    pub(crate) fn leave(self: &Rc<Self>) {
+        self.running.set(true);
+        self.draining.set(true);
+        self.handle.remote.close();
+        remote::unregister(self.number);
+        self.tasks.abort_all();
+        for connection in self.open() {
+            connection.reset();
+        }
+        if let Some(ring) = &self.ring {
+            let mut pending = VecDeque::new();
+            let drained = ring.borrow_mut().drain(|op, completion| pending.push_back((op, completion)));
+            for (op, completion) in pending {
+                dispatch(op, completion);
+            }
+            if !drained {
+                tracing::error!(core = self.index(), "the ring did not let go of its operations; their memory is kept");
+                std::mem::forget(Rc::clone(self));
+            }
+        }
+        for connection in self.open() {
+            connection.closed();
+        }
+        self.starved.take();
+        CURRENT.with_borrow_mut(Option::take);
+    }
+}
+
+/// Gives a completion to what it belongs to.
+fn dispatch(op: Op, completion: Completion) {
+    match op {
+        Op::Receive(connection) => with_ring(&connection, |socket| socket.on_received(&connection, completion)),
+        Op::ReceiveOwned(connection) => {
+            with_ring(&connection, |socket| socket.on_received_owned(&connection, completion));
+        }
+        Op::Send(connection) | Op::SendZeroCopy(connection, _) => {
+            with_ring(&connection, |socket| socket.on_sent(&connection, completion));
+        }
+        Op::Linger(connection, _) => with_ring(&connection, |socket| socket.close_now(&connection)),
+        Op::Accept(listener) => listener.on_completion(completion),
+        Op::Oneshot(oneshot) => oneshot.complete(completion.result),
+        Op::Unwatched => {}
+    }
+}
+
+fn with_ring(connection: &Connection, f: impl FnOnce(&crate::ring::RingSocket)) {
+    if let Io::Ring(socket) = connection.io() {
+        f(socket);
+    }
+}
+
+/// Tasks that wait for the same thing, each listed once.
+#[derive(Default)]
+struct WakerList(RefCell<Vec<Waker>>);
+
+impl WakerList {
+    fn add(&self, waker: &Waker) {
+        let mut wakers = self.0.borrow_mut();
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    fn wake_all(&self) {
+        if !self.is_empty() {
+            self.0.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+/// Wakes a task by the two numbers in its waker, from whatever thread.
+pub(crate) fn wake_task(core: u32, task: u32) {
+    let local = CURRENT.try_with(|current| match &*current.borrow() {
+        Some(current) if current.number == core => {
+            current.wake(task);
+            true
+        }
+        _ => false,
+    });
+    if local != Ok(true) {
+        remote::wake(core, task);
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("index", &self.index()).field("backend", &self.backend).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,118 @@
+//! What drives a core: the future at the root of its Tokio runtime.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, Sleep};
+
+use crate::clock::TICK;
+use crate::core::Core;
+
+/// Rounds made at most before Tokio gets its turn, so that its timers, sockets and files go on under load.
+const ROUNDS_MAX: u32 = 32;
+
+/// Goes round for as long as there is something to do; when there is not, it sleeps in Tokio's own wait, from
+/// which the ring's eventfd, a timer, another thread or any Tokio resource wakes it.
+pub(crate) struct Driver {
+    core: Rc<Core>,
+    /// The eventfd that the ring signals. It is never read: each signal is a new edge.
+    ring: Option<AsyncFd<OwnedFd>>,
+    tick: Pin<Box<Sleep>>,
+    stop: Rc<Cell<bool>>,
+}
+
+impl Driver {
+    /// Must be called within the core's Tokio runtime. It ends when `stop` is set.
+    pub(crate) fn new(
+        core: &Rc<Core>,
+        ring: Option<OwnedFd>,
+        stop: Rc<Cell<bool>>,
+    ) -> io::Result<Self> {
+        let register = |eventfd| {
+            // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives.
+            unsafe { AsyncFd::register_with_interest(eventfd, Interest::READABLE) }
+        };
+        let ring = ring.map(register).transpose()?;
+        Ok(Self { core: Rc::clone(core), ring, tick: Box::pin(tokio::time::sleep(TICK)), stop })
+    }
+
+    fn tick_if_due(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.core.needs_ticks() {
+            return false;
+        }
+        let due = self.tick.as_mut().poll(cx).is_ready();
+        if due {
+            self.core.tick();
+            self.tick.as_mut().reset(Instant::now() + TICK);
+        }
+        due
+    }
+
+    /// Whether the ring has signalled since the last look; if not, the next signal wakes the driver.
+    fn ring_signalled(&self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let Some(ring) = &self.ring else { return Ok(false) };
+        match ring.poll_read_ready(cx) {
+            Poll::Ready(guard) => {
+                guard?.clear_ready();
+                Ok(true)
+            }
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    fn go_round(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..ROUNDS_MAX {
+            let busy = self.core.round()?;
+            if self.stop.get() {
+                return Poll::Ready(Ok(()));
+            }
+            if !busy && !self.ring_signalled(cx)? && !self.tick_if_due(cx) {
+                return Poll::Pending;
+            }
+        }
+        self.tick_if_due(cx);
+        self.give_way(cx)?;
+        Poll::Pending
+    }
+
+    /// Lets Tokio go through its own wait once: only there it looks at timers and sockets, and tokio-uring
+    /// submits what files have asked for. With the eventfd signalled the wait ends at once.
+    fn give_way(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        match &self.ring {
+            Some(ring) if !self.ring_signalled(cx)? => signal(ring.get_ref()),
+            _ => {
+                cx.waker().wake_by_ref();
+                Ok(())
+            }
+        }
+    }
+}
+
+fn signal(eventfd: &OwnedFd) -> io::Result<()> {
+    let one = 1_u64;
+    // SAFETY: writes the eight bytes of a local to a descriptor that is open.
+    let written = unsafe { libc::write(eventfd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    // A counter that is full is signalled as well.
+    if written < 0 && io::Error::last_os_error().kind() != io::ErrorKind::WouldBlock {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+impl Future for Driver {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.core.driver_starts(cx.waker());
+        let polled = self.go_round(cx);
+        self.core.driver_pauses();
+        polled
+    }
+}

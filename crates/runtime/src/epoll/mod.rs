@@ -1,0 +1,341 @@
+//! The back end for hosts without io_uring: Tokio's sockets behind the same types.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::connection::{Connection, Io};
+use crate::core::Core;
+use crate::pinned::{PinnedBuf, PinnedBytes};
+use crate::send_buf::SendBuf;
+use crate::stream::Stream;
+
+/// The receive that stands in for pinned buffers when they have run out.
+const OWNED_BYTES: usize = 16 * 1024;
+/// Pieces that one vectored write takes.
+const VECTORED_MAX: usize = 16;
+
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Calls the same method on either kind of socket.
+macro_rules! either {
+    ($socket:expr, $kind:ident, |$inner:ident| $call:expr) => {
+        match $socket {
+            $kind::Tcp($inner) => $call,
+            $kind::Unix($inner) => $call,
+        }
+    };
+}
+
+#[derive(Default)]
+struct Transmit {
+    queue: VecDeque<SendBuf>,
+    /// Bytes of the first piece that have gone.
+    sent: usize,
+    unsent: usize,
+    errno: Option<i32>,
+    /// A task waits for the socket to take more.
+    draining: bool,
+}
+
+pub(crate) struct EpollSocket {
+    socket: RefCell<Socket>,
+    /// Put back by the reader.
+    ready: RefCell<VecDeque<PinnedBytes>>,
+    transmit: RefCell<Transmit>,
+    closing: Cell<bool>,
+}
+
+impl EpollSocket {
+    fn new(socket: Socket) -> Self {
+        Self {
+            socket: RefCell::new(socket),
+            ready: RefCell::default(),
+            transmit: RefCell::default(),
+            closing: Cell::new(false),
+        }
+    }
+
+    /// A stream on a connected socket, TCP or Unix.
+    pub(crate) fn connected(socket: socket2::Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let unix = socket.domain()? == socket2::Domain::UNIX;
+        let socket: OwnedFd = socket.into();
+        Ok(Self::new(if unix {
+            Socket::Unix(UnixStream::from_std(socket.into())?)
+        } else {
+            Socket::Tcp(TcpStream::from_std(socket.into())?)
+        }))
+    }
+
+    pub(crate) fn poll_receive(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
+        if let Some(bytes) = self.try_receive() {
+            return Poll::Ready(Ok(bytes));
+        }
+        if let Some(error) = connection.interruption() {
+            return Poll::Ready(Err(error));
+        }
+        // A buffer is held only while the socket has something for it.
+        let received = match connection.core.receive_buffers.take() {
+            Some(buffer) => self.poll_into_pinned(buffer, cx),
+            None => {
+                connection.core.counters.buffers_exhausted.add(1);
+                connection.core.counters.fallback_receives.add(1);
+                self.poll_into_heap(cx)
+            }
+        };
+        match &received {
+            Poll::Pending => connection.wait_to_receive(cx),
+            Poll::Ready(Ok(bytes)) => connection.core.count_received(connection, bytes.len()),
+            Poll::Ready(Err(_)) => {}
+        }
+        received
+    }
+
+    fn poll_into_pinned(&self, mut buffer: PinnedBuf, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
+        self.poll_read(&mut buffer, cx).map_ok(|len| if len == 0 { PinnedBytes::new() } else { buffer.freeze(len) })
+    }
+
+    fn poll_into_heap(&self, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
+        let mut memory = vec![0; OWNED_BYTES];
+        self.poll_read(&mut memory, cx).map_ok(|len| PinnedBytes::from_heap(Rc::from(memory), len))
+    }
+
+    fn poll_read(&self, memory: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(memory);
+        let polled = either!(&mut *self.socket.borrow_mut(), Socket, |socket| Pin::new(socket).poll_read(cx, &mut buf));
+        polled.map_ok(|()| buf.filled().len())
+    }
+
+    pub(crate) fn try_receive(&self) -> Option<PinnedBytes> {
+        self.ready.borrow_mut().pop_front()
+    }
+
+    pub(crate) fn unreceive(&self, bytes: PinnedBytes) {
+        self.ready.borrow_mut().push_front(bytes);
+    }
+
+    pub(crate) fn poll_send_ready(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_unsent(connection, connection.core.options.unsent_bytes_max, cx)
+    }
+
+    pub(crate) fn poll_flush(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_unsent(connection, 0, cx)
+    }
+
+    fn poll_unsent(&self, connection: &Connection, max: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let transmit = self.transmit.borrow();
+        if let Some(errno) = transmit.errno {
+            return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
+        }
+        if transmit.unsent <= max {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(error) = connection.interruption() {
+            return Poll::Ready(Err(error));
+        }
+        connection.wait_to_send(cx);
+        Poll::Pending
+    }
+
+    /// Queues `data` and writes what the socket takes at once; a task sees to the rest.
+    pub(crate) fn send(&self, connection: &Rc<Connection>, data: SendBuf) {
+        {
+            let mut transmit = self.transmit.borrow_mut();
+            if data.is_empty() || transmit.errno.is_some() {
+                return;
+            }
+            transmit.unsent += data.len();
+            transmit.queue.push_back(data);
+            if transmit.draining {
+                return;
+            }
+        }
+        if !self.write_queued(connection) {
+            self.transmit.borrow_mut().draining = true;
+            let connection = Rc::clone(connection);
+            let core = Rc::clone(&connection.core);
+            core.spawn(async move { drain(&connection).await });
+        }
+    }
+
+    /// Writes until nothing is queued (`true`) or the socket is full (`false`).
+    fn write_queued(&self, connection: &Connection) -> bool {
+        let mut transmit = self.transmit.borrow_mut();
+        while !transmit.queue.is_empty() {
+            let written = {
+                let mut vectors = [io::IoSlice::new(&[]); VECTORED_MAX];
+                let mut count = 0;
+                for (vector, piece) in vectors.iter_mut().zip(&transmit.queue) {
+                    let from = if count == 0 { transmit.sent } else { 0 };
+                    *vector = io::IoSlice::new(&piece[from..]);
+                    count += 1;
+                }
+                connection.core.counters.sends.add(1);
+                either!(&*self.socket.borrow(), Socket, |socket| socket.try_write_vectored(&vectors[..count]))
+            };
+            match written {
+                Ok(bytes) => {
+                    connection.core.count_sent(connection, bytes);
+                    transmit.advance(bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) => {
+                    transmit.errno = Some(error.raw_os_error().unwrap_or(libc::EPIPE));
+                    transmit.queue.clear();
+                    transmit.unsent = 0;
+                }
+            }
+        }
+        true
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        // The socket is borrowed only while it is polled, so that the reader can use it in between.
+        poll_fn(|cx| either!(&*self.socket.borrow(), Socket, |socket| socket.poll_write_ready(cx))).await
+    }
+
+    pub(crate) fn shutdown(&self) -> io::Result<()> {
+        self.with_descriptor(|descriptor| SockRef::from(&descriptor).shutdown(Shutdown::Write))
+    }
+
+    pub(crate) fn with_descriptor<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+        either!(&*self.socket.borrow(), Socket, |socket| f(socket.as_fd()))
+    }
+
+    pub(crate) fn close(&self, connection: &Rc<Connection>) {
+        self.closing.set(true);
+        self.ready.borrow_mut().clear();
+        if !self.transmit.borrow().draining {
+            connection.closed();
+        }
+    }
+
+    pub(crate) fn reset(&self, connection: &Rc<Connection>) {
+        let mut transmit = self.transmit.borrow_mut();
+        // Refused only for a socket that is gone already.
+        let _ = self.with_descriptor(|descriptor| {
+            let socket = SockRef::from(&descriptor);
+            socket.set_linger(Some(std::time::Duration::ZERO))?;
+            // The task that drains it holds the socket, and is woken by this.
+            if transmit.draining { socket.shutdown(Shutdown::Both) } else { Ok(()) }
+        });
+        transmit.queue.clear();
+        transmit.unsent = 0;
+        drop(transmit);
+        connection.closed();
+    }
+}
+
+impl Transmit {
+    fn advance(&mut self, bytes: usize) {
+        self.unsent -= bytes;
+        self.sent += bytes;
+        while let Some(piece) = self.queue.front() {
+            if self.sent < piece.len() {
+                break;
+            }
+            self.sent -= piece.len();
+            self.queue.pop_front();
+        }
+    }
+}
+
+/// Writes what is queued as the socket takes it, then closes the connection if its owner has let go of it.
+async fn drain(connection: &Rc<Connection>) {
+    let Io::Epoll(this) = connection.io() else { return };
+    while !connection.is_closed() && this.writable().await.is_ok() {
+        let done = this.write_queued(connection);
+        connection.wake_sender();
+        if done {
+            break;
+        }
+    }
+    this.transmit.borrow_mut().draining = false;
+    if this.closing.get() {
+        connection.closed();
+    }
+}
+
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+pub(crate) struct EpollListener {
+    core: Rc<Core>,
+    listener: RefCell<Option<Listening>>,
+}
+
+impl EpollListener {
+    pub(crate) fn new(core: &Rc<Core>, socket: socket2::Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let unix = socket.domain()? == socket2::Domain::UNIX;
+        let socket: OwnedFd = socket.into();
+        let listener = if unix {
+            Listening::Unix(UnixListener::from_std(socket.into())?)
+        } else {
+            Listening::Tcp(TcpListener::from_std(socket.into())?)
+        };
+        Ok(Self { core: Rc::clone(core), listener: RefCell::new(Some(listener)) })
+    }
+
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Stream> {
+        loop {
+            if !self.core.may_accept() {
+                self.core.wake_when_one_closes(cx.waker());
+                return Poll::Pending;
+            }
+            let polled = match &*self.listener.borrow() {
+                None => return Poll::Pending,
+                Some(Listening::Tcp(listener)) => listener.poll_accept(cx).map_ok(|(stream, _)| Socket::Tcp(stream)),
+                Some(Listening::Unix(listener)) => listener.poll_accept(cx).map_ok(|(stream, _)| Socket::Unix(stream)),
+            };
+            match polled {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(socket)) => match Connection::open(&self.core, Io::Epoll(EpollSocket::new(socket))) {
+                    Ok(stream) => return Poll::Ready(stream),
+                    Err(_) => self.core.counters.refused.add(1),
+                },
+                Poll::Ready(Err(error)) => {
+                    self.core.counters.accept_errors.add(1);
+                    tracing::warn!(%error, "accept failed; it goes on in a moment");
+                    self.core.wake_at_next_tick(cx.waker());
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.listener.borrow_mut().take();
+    }
+}
+
+/// Opens an outgoing connection.
+pub(crate) async fn connect(socket: socket2::Socket, address: &socket2::SockAddr) -> io::Result<EpollSocket> {
+    socket.set_nonblocking(true)?;
+    let connecting = match socket.connect(address) {
+        Ok(()) => return EpollSocket::connected(socket),
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => EpollSocket::connected(socket)?,
+        Err(error) => return Err(error),
+    };
+    connecting.writable().await?;
+    match connecting.with_descriptor(|descriptor| SockRef::from(&descriptor).take_error())? {
+        Some(error) => Err(error),
+        None => Ok(connecting),
+    }
+}

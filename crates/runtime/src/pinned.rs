@@ -1,0 +1,421 @@
+//! Pinned buffers: fixed-size pieces of one arena per core.
+//!
+//! A buffer is at any moment in one of three hands: the kernel's (it is listed in the provided-buffer ring),
+//! the pool's (it is on the free list), or the program's (it is on loan as a [`PinnedBuf`], or shared as one
+//! or more [`PinnedBytes`]). The last handle that is dropped gives it back.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::ops::{Deref, DerefMut, Range};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::types::BufRingEntry;
+
+use crate::arena::Arena;
+
+/// Where the buffers lie that nobody holds.
+enum Home {
+    /// On a list of ours; taken by [`BufferPool::take`].
+    FreeList(RefCell<Vec<u16>>),
+    /// In a ring shared with the kernel, which picks one for each receive.
+    ProvidedRing(ProvidedRing),
+}
+
+/// The memory of an io_uring provided-buffer ring (`io_uring_register_buf_ring(3)`).
+struct ProvidedRing {
+    entries: Arena,
+    mask: u16,
+    tail: Cell<u16>,
+}
+
+impl ProvidedRing {
+    fn push(&self, address: *mut u8, bytes: u32, index: u16) {
+        let tail = self.tail.get();
+        let base = self.entries.as_ptr().cast::<BufRingEntry>();
+        // SAFETY: the masked index is inside the ring, whose memory lives as long as `self`. The kernel reads
+        // an entry only after the store to the tail below has published it, and there are as many entries as
+        // buffers, so an entry that it may still read is never written. Field setters leave the tail, which
+        // overlays a reserved field of entry 0, alone.
+        unsafe {
+            let entry = &mut *base.add(usize::from(tail & self.mask));
+            entry.set_addr(address as u64);
+            entry.set_len(bytes);
+            entry.set_bid(index);
+        }
+        let tail = tail.wrapping_add(1);
+        self.tail.set(tail);
+        // SAFETY: `tail` gives the address of a field of entry 0 in our live, page-aligned mapping; the kernel
+        // shares it and expects a 16-bit release store.
+        unsafe { AtomicU16::from_ptr(BufRingEntry::tail(base).cast_mut()) }.store(tail, Ordering::Release);
+    }
+}
+
+/// All pinned buffers of one core for one purpose.
+pub(crate) struct BufferPool {
+    arena: Arena,
+    buffer_bytes: u32,
+    /// Handles to each buffer that the program holds.
+    shares: Box<[Cell<u32>]>,
+    in_use: Cell<u16>,
+    home: Home,
+}
+
+impl BufferPool {
+    /// A pool whose buffers are handed out by [`take`](Self::take).
+    pub(crate) fn with_free_list(count: u16, buffer_bytes: u32, lock: bool) -> io::Result<Rc<Self>> {
+        let free = (0..count).rev().collect();
+        Self::new(count, buffer_bytes, lock, Home::FreeList(RefCell::new(free)))
+    }
+
+    /// A pool whose buffers are handed out by the kernel, once the ring is registered at
+    /// [`ring_address`](Self::ring_address). `count` must be a power of two, at most 32,768.
+    pub(crate) fn with_provided_ring(count: u16, buffer_bytes: u32, lock: bool) -> io::Result<Rc<Self>> {
+        let entries = Arena::new(usize::from(count) * size_of::<BufRingEntry>(), false)?;
+        let ring = ProvidedRing { entries, mask: count - 1, tail: Cell::new(0) };
+        let pool = Self::new(count, buffer_bytes, lock, Home::ProvidedRing(ring))?;
+        for index in 0..count {
+            pool.go_home(index);
+        }
+        Ok(pool)
+    }
+
+    fn new(count: u16, buffer_bytes: u32, lock: bool, home: Home) -> io::Result<Rc<Self>> {
+        let arena = Arena::new(usize::from(count) * buffer_bytes as usize, lock)?;
+        let shares = vec![Cell::new(0); usize::from(count)].into_boxed_slice();
+        Ok(Rc::new(Self { arena, buffer_bytes, shares, in_use: Cell::new(0), home }))
+    }
+
+    /// Where the provided ring lies and how many entries it has.
+    pub(crate) fn ring_address(&self) -> Option<(u64, u16)> {
+        match &self.home {
+            Home::ProvidedRing(ring) => Some((ring.entries.as_ptr() as u64, ring.mask + 1)),
+            Home::FreeList(_) => None,
+        }
+    }
+
+    pub(crate) fn is_locked(&self) -> bool {
+        self.arena.is_locked()
+    }
+
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes as usize
+    }
+
+    /// Buffers that the program holds.
+    pub(crate) fn in_use(&self) -> usize {
+        usize::from(self.in_use.get())
+    }
+
+    /// Buffers that nobody holds.
+    pub(crate) fn available(&self) -> usize {
+        self.shares.len() - self.in_use()
+    }
+
+    /// Takes a buffer off the free list.
+    pub(crate) fn take(self: &Rc<Self>) -> Option<PinnedBuf> {
+        let Home::FreeList(free) = &self.home else { return None };
+        let index = free.borrow_mut().pop()?;
+        self.hold(index);
+        Some(PinnedBuf { pool: Rc::clone(self), index })
+    }
+
+    /// The buffer that the kernel picked for a receive of `len` bytes.
+    ///
+    /// `index` and `len` are what one completion reported: the kernel has taken the buffer out of the ring,
+    /// written `len` bytes to its start, and will not touch it until it is given back.
+    pub(crate) fn received(self: &Rc<Self>, index: u16, len: u32) -> PinnedBytes {
+        self.hold(index);
+        PinnedBytes {
+            memory: Memory::Pinned { pool: Rc::clone(self), index },
+            start: 0,
+            len: len.min(self.buffer_bytes),
+        }
+    }
+
+    fn hold(&self, index: u16) {
+        let shares = &self.shares[usize::from(index)];
+        assert_eq!(shares.get(), 0, "a buffer is handed out only when nobody holds it");
+        shares.set(1);
+        self.in_use.set(self.in_use.get() + 1);
+    }
+
+    fn share(&self, index: u16) {
+        let shares = &self.shares[usize::from(index)];
+        shares.set(shares.get() + 1);
+    }
+
+    fn release(&self, index: u16) {
+        let shares = &self.shares[usize::from(index)];
+        shares.set(shares.get() - 1);
+        if shares.get() == 0 {
+            self.in_use.set(self.in_use.get() - 1);
+            self.go_home(index);
+        }
+    }
+
+    fn go_home(&self, index: u16) {
+        match &self.home {
+            Home::FreeList(free) => free.borrow_mut().push(index),
+            Home::ProvidedRing(ring) => ring.push(self.address(index), self.buffer_bytes, index),
+        }
+    }
+
+    fn address(&self, index: u16) -> *mut u8 {
+        assert!(usize::from(index) < self.shares.len());
+        // SAFETY: the arena holds `shares.len()` buffers of `buffer_bytes` each.
+        unsafe { self.arena.as_ptr().add(usize::from(index) * self.buffer_bytes as usize) }
+    }
+}
+
+impl fmt::Debug for BufferPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferPool")
+            .field("buffer_bytes", &self.buffer_bytes)
+            .field("count", &self.shares.len())
+            .field("in_use", &self.in_use())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A whole pinned buffer that can be written, held by one owner alone.
+///
+/// [`freeze`](Self::freeze) turns what was written into [`PinnedBytes`]; dropping it gives the buffer back.
+pub struct PinnedBuf {
+    pool: Rc<BufferPool>,
+    index: u16,
+}
+
+impl PinnedBuf {
+    /// The first `len` bytes, to be shared and sent.
+    ///
+    /// # Panics
+    /// If `len` is more than the buffer holds.
+    #[must_use]
+    pub fn freeze(self, len: usize) -> PinnedBytes {
+        assert!(len <= self.pool.buffer_bytes(), "{len} bytes do not fit in the buffer");
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is never dropped or used again, so the pool handle is moved out exactly once, and the
+        // share of the buffer goes over to the new value.
+        let pool = unsafe { std::ptr::read(&raw const this.pool) };
+        PinnedBytes { memory: Memory::Pinned { pool, index: this.index }, start: 0, len: len as u32 }
+    }
+}
+
+impl Deref for PinnedBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the buffer is `buffer_bytes` long, initialised (the arena is zeroed), and ours alone.
+        unsafe { std::slice::from_raw_parts(self.pool.address(self.index), self.pool.buffer_bytes()) }
+    }
+}
+
+impl DerefMut for PinnedBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.pool.address(self.index), self.pool.buffer_bytes()) }
+    }
+}
+
+impl Drop for PinnedBuf {
+    fn drop(&mut self) {
+        self.pool.release(self.index);
+    }
+}
+
+impl fmt::Debug for PinnedBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PinnedBuf({} bytes)", self.len())
+    }
+}
+
+#[derive(Clone)]
+enum Memory {
+    Empty,
+    Pinned {
+        pool: Rc<BufferPool>,
+        index: u16,
+    },
+    /// Received into memory of its own when the pool had run dry.
+    Heap(Rc<[u8]>),
+}
+
+/// Bytes in a pinned buffer: what was received, or read from a file.
+///
+/// Cloning and slicing share the buffer; the last handle that is dropped gives it back to the core. Holding on
+/// to many of them starves the core's other connections of buffers, so copy what is to be kept.
+pub struct PinnedBytes {
+    memory: Memory,
+    start: u32,
+    len: u32,
+}
+
+impl PinnedBytes {
+    /// No bytes, in no buffer.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { memory: Memory::Empty, start: 0, len: 0 }
+    }
+
+    pub(crate) fn from_heap(bytes: Rc<[u8]>, len: usize) -> Self {
+        let len = len.min(bytes.len()) as u32;
+        Self { memory: Memory::Heap(bytes), start: 0, len }
+    }
+
+    /// Takes the first `at` bytes off, leaving the rest.
+    ///
+    /// # Panics
+    /// If `at` is beyond the end.
+    #[must_use]
+    pub fn split_to(&mut self, at: usize) -> Self {
+        let head = self.slice(0..at);
+        self.advance(at);
+        head
+    }
+
+    /// Drops the first `count` bytes; the buffer goes back once none are left.
+    ///
+    /// # Panics
+    /// If there are fewer than `count`.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.len(), "{count} is beyond the end");
+        if count == self.len() {
+            *self = Self::new();
+        } else {
+            self.start += count as u32;
+            self.len -= count as u32;
+        }
+    }
+
+    /// A part of the bytes, in the same buffer.
+    ///
+    /// # Panics
+    /// If the range does not lie within the bytes.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len(), "{range:?} is not in 0..{}", self.len());
+        if range.is_empty() {
+            return Self::new();
+        }
+        let mut part = self.clone();
+        part.start += range.start as u32;
+        part.len = range.len() as u32;
+        part
+    }
+}
+
+impl Default for PinnedBytes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clone for PinnedBytes {
+    fn clone(&self) -> Self {
+        if let Memory::Pinned { pool, index } = &self.memory {
+            pool.share(*index);
+        }
+        Self { memory: self.memory.clone(), start: self.start, len: self.len }
+    }
+}
+
+impl Drop for PinnedBytes {
+    fn drop(&mut self) {
+        if let Memory::Pinned { pool, index } = &self.memory {
+            pool.release(*index);
+        }
+    }
+}
+
+impl Deref for PinnedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let range = self.start as usize..(self.start + self.len) as usize;
+        match &self.memory {
+            Memory::Empty => &[],
+            // SAFETY: `start + len` never passes the end of the buffer, which stays ours, unwritten by anyone,
+            // for as long as a share of it is held.
+            Memory::Pinned { pool, index } => unsafe {
+                std::slice::from_raw_parts(pool.address(*index).add(range.start), range.len())
+            },
+            Memory::Heap(bytes) => &bytes[range],
+        }
+    }
+}
+
+impl AsRef<[u8]> for PinnedBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for PinnedBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PinnedBytes({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_handle_gives_the_buffer_back() {
+        let pool = BufferPool::with_free_list(2, 4096, false).unwrap();
+        let mut buffer = pool.take().unwrap();
+        buffer[..5].copy_from_slice(b"hello");
+        let mut bytes = buffer.freeze(5);
+        let head = bytes.split_to(2);
+        assert_eq!((&*head, &*bytes), (&b"he"[..], &b"llo"[..]));
+        assert_eq!(pool.in_use(), 1);
+        drop(head);
+        assert_eq!(pool.in_use(), 1);
+        bytes.advance(3);
+        assert!(bytes.is_empty());
+        assert_eq!(pool.available(), 2, "a handle with nothing left holds no buffer");
+    }
+
+    #[test]
+    fn an_empty_pool_gives_none() {
+        let pool = BufferPool::with_free_list(1, 4096, false).unwrap();
+        let only = pool.take().unwrap();
+        assert!(pool.take().is_none());
+        drop(only);
+        assert!(pool.take().is_some());
+    }
+
+    #[test]
+    fn a_provided_ring_publishes_every_buffer_and_takes_it_back() {
+        let pool = BufferPool::with_provided_ring(4, 4096, false).unwrap();
+        let (address, entries) = pool.ring_address().unwrap();
+        assert_eq!((address % 4096, entries), (0, 4));
+        let tail = || {
+            // SAFETY: the pool, and with it the ring's memory, is alive.
+            unsafe { *BufRingEntry::tail(address as *const BufRingEntry) }
+        };
+        assert_eq!(tail(), 4);
+        let bytes = pool.received(2, 10);
+        assert_eq!((bytes.len(), pool.in_use()), (10, 1));
+        drop(bytes);
+        assert_eq!((tail(), pool.in_use()), (5, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "nobody holds it")]
+    fn a_buffer_cannot_be_handed_out_twice() {
+        let pool = BufferPool::with_provided_ring(4, 4096, false).unwrap();
+        let _held = pool.received(1, 1);
+        let _again = pool.received(1, 1);
+    }
+
+    #[test]
+    fn heap_bytes_slice_alike() {
+        let bytes = PinnedBytes::from_heap(Rc::from(&b"abcdef"[..]), 4);
+        assert_eq!(&*bytes, b"abcd");
+        assert_eq!(&*bytes.slice(1..3), b"bc");
+        assert_eq!(&*bytes.slice(2..2), b"");
+    }
+}

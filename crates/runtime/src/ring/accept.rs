@@ -1,0 +1,114 @@
+//! Accepting connections into direct descriptors.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use io_uring::{opcode, types};
+
+use super::{Completion, Op, OpKey, RingSocket};
+use crate::connection::{Connection, Io};
+use crate::core::Core;
+use crate::stream::Stream;
+
+/// A listening socket with a multishot accept.
+pub(crate) struct RingListener {
+    core: Rc<Core>,
+    socket: OwnedFd,
+    /// Slots of the file table that were filled and are not connections yet. There may be more than the
+    /// connection table has room for, since the kernel accepts whatever has come; they wait for their turn.
+    accepted: RefCell<VecDeque<u32>>,
+    op: Cell<Option<OpKey>>,
+    cancelling: Cell<bool>,
+    closed: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl RingListener {
+    pub(crate) fn new(core: &Rc<Core>, socket: OwnedFd) -> Rc<Self> {
+        Rc::new(Self {
+            core: Rc::clone(core),
+            socket,
+            accepted: RefCell::new(VecDeque::new()),
+            op: Cell::new(None),
+            cancelling: Cell::new(false),
+            closed: Cell::new(false),
+            waker: Cell::new(None),
+        })
+    }
+
+    /// The next connection. Accepting is started, and started again after a pause, by asking.
+    pub(crate) fn poll_accept(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<Stream> {
+        self.waker.set(Some(cx.waker().clone()));
+        if !self.core.may_accept() {
+            self.pause();
+            self.core.wake_when_one_closes(cx.waker());
+            return Poll::Pending;
+        }
+        let Some(slot) = self.accepted.borrow_mut().pop_front() else {
+            self.arm();
+            return Poll::Pending;
+        };
+        match Connection::open(&self.core, Io::Ring(RingSocket::direct(slot))) {
+            Ok(stream) => Poll::Ready(stream),
+            Err(_) => unreachable!("the table has room, as was seen above"),
+        }
+    }
+
+    fn arm(self: &Rc<Self>) {
+        if self.op.get().is_some() {
+            return;
+        }
+        let accept = opcode::AcceptMulti::new(types::Fd(self.socket.as_raw_fd())).allocate_file_index(true);
+        self.op.set(Some(self.core.ring().push(accept.build(), Op::Accept(Rc::clone(self)))));
+        self.cancelling.set(false);
+    }
+
+    fn pause(&self) {
+        if let Some(key) = self.op.get().filter(|_| !self.cancelling.replace(true)) {
+            self.core.ring().cancel(key);
+        }
+    }
+
+    /// Ends accepting; connections that are accepted and not asked for, or come late, are closed.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+        self.pause();
+        self.accepted.take().into_iter().for_each(|slot| self.refuse(slot));
+    }
+
+    fn refuse(&self, slot: u32) {
+        self.core.counters.refused.add(1);
+        self.core.ring().push(opcode::Close::new(types::Fixed(slot)).build(), Op::Unwatched);
+    }
+
+    pub(crate) fn on_completion(self: &Rc<Self>, completion: Completion) {
+        if !completion.more() {
+            self.op.set(None);
+        }
+        match completion.result {
+            slot if slot >= 0 && self.closed.get() => self.refuse(slot as u32),
+            slot if slot >= 0 => self.accepted.borrow_mut().push_back(slot as u32),
+            error if error == -libc::ECANCELED => {}
+            // The file table is full because the connection table is.
+            error if error == -libc::ENFILE && !self.core.may_accept() => {}
+            error => return self.on_error(-error),
+        }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Out of descriptors or memory, most likely: asking again at once would fail again.
+    fn on_error(&self, errno: i32) {
+        self.core.counters.accept_errors.add(1);
+        let error = io::Error::from_raw_os_error(errno);
+        tracing::warn!(%error, "accepting failed; it goes on in a moment");
+        if let Some(waker) = self.waker.take() {
+            self.core.wake_at_next_tick(&waker);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The networking ring of one core.
+//!
+//! Every operation in flight is an entry of a slab. Its key (slot and generation) is the user data of the
+//! submission, so a completion can only ever reach the operation that it belongs to. The entry owns what the
+//! kernel uses (the connection, with its buffers in flight), so that memory outlives its operation whatever the
+//! program drops in the meantime.
+
+mod accept;
+mod descriptor;
+mod oneshot;
+mod socket;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io_uring::register::Restriction;
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use slab::Slab;
+
+use crate::connection::Connection;
+use crate::counters::CoreCounters;
+use crate::pinned::BufferPool;
+use crate::send_buf::SendBuf;
+
+pub(crate) use accept::RingListener;
+use descriptor::Descriptor;
+pub(crate) use oneshot::{Oneshot, OneshotFuture, Yields};
+pub(crate) use socket::RingSocket;
+
+/// The id under which the receive buffers are registered.
+const BUFFER_GROUP: u16 = 0;
+/// `IORING_ENTER_GETEVENTS`: run deferred task work and post its completions.
+const GETEVENTS: u32 = 1;
+/// How long a ring that is being torn down may take to give back the operations in flight.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// The operations that the networking ring submits; after set-up it refuses all others.
+pub(crate) const OPERATIONS: [(&str, u8); 10] = [
+    ("IORING_OP_ACCEPT", opcode::AcceptMulti::CODE),
+    ("IORING_OP_RECV", opcode::RecvMulti::CODE),
+    ("IORING_OP_SEND", opcode::Send::CODE),
+    ("IORING_OP_SENDMSG", opcode::SendMsg::CODE),
+    ("IORING_OP_SEND_ZC", opcode::SendZc::CODE),
+    ("IORING_OP_SHUTDOWN", opcode::Shutdown::CODE),
+    ("IORING_OP_CLOSE", opcode::Close::CODE),
+    ("IORING_OP_CONNECT", opcode::Connect::CODE),
+    ("IORING_OP_ASYNC_CANCEL", opcode::AsyncCancel2::CODE),
+    ("IORING_OP_FIXED_FD_INSTALL", opcode::FixedFdInstall::CODE),
+];
+/// Sets a socket option through the ring (`SOCKET_URING_OP_SETSOCKOPT`), to reset a connection.
+const SET_SOCKET_OPTION: u8 = opcode::SetSockOpt::CODE;
+
+/// The key of an operation in flight: its slot in the slab and the generation of that use of the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpKey(u64);
+
+impl OpKey {
+    fn new(slot: usize, generation: u32) -> Self {
+        Self(u64::from(generation) << 32 | slot as u64)
+    }
+
+    fn slot(self) -> usize {
+        (self.0 & u64::from(u32::MAX)) as usize
+    }
+
+    fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// What an operation in flight is, with everything that must live until it completes.
+#[derive(Clone)]
+pub(crate) enum Op {
+    Accept(Rc<RingListener>),
+    /// A multishot receive into provided buffers.
+    Receive(Rc<Connection>),
+    /// A single receive into memory of the connection's own, when the buffers had run out.
+    ReceiveOwned(Rc<Connection>),
+    Send(Rc<Connection>),
+    /// The memory is the kernel's until the notification, which may come long after the result.
+    SendZeroCopy(Rc<Connection>, #[expect(dead_code, reason = "held for the kernel")] Rc<SendBuf>),
+    /// Makes the close that follows a reset.
+    Linger(Rc<Connection>, #[expect(dead_code, reason = "held for the kernel")] Rc<libc::linger>),
+    Oneshot(Rc<Oneshot>),
+    /// A cancel or a close: nobody waits for it.
+    Unwatched,
+}
+
+struct InFlight {
+    generation: u32,
+    op: Op,
+}
+
+/// A completion, copied out of the completion queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Completion {
+    pub(crate) key: OpKey,
+    /// What the operation returned, or a negative errno.
+    pub(crate) result: i32,
+    pub(crate) flags: u32,
+}
+
+impl Completion {
+    /// Whether the operation goes on and will complete again.
+    pub(crate) fn more(self) -> bool {
+        cqueue::more(self.flags)
+    }
+}
+
+pub(crate) struct Ring {
+    descriptor: Descriptor,
+    uring: IoUring,
+    in_flight: Slab<InFlight>,
+    generation: u32,
+    /// Submissions that found the queue full while the kernel would not take any.
+    backlog: VecDeque<squeue::Entry>,
+    counters: Arc<CoreCounters>,
+    /// Keeps the registered buffers alive for as long as the ring.
+    _buffers: Rc<BufferPool>,
+}
+
+impl Ring {
+    /// Sets up a ring for the calling thread, registers `files_max` direct descriptors, the receive buffers and
+    /// `wake` (an eventfd that is signalled when there is work), and locks it down to [`OPERATIONS`].
+    pub(crate) fn new(
+        files_max: u32,
+        buffers: Rc<BufferPool>,
+        wake: &OwnedFd,
+        counters: Arc<CoreCounters>,
+    ) -> io::Result<Self> {
+        let uring: IoUring = IoUring::builder()
+            .setup_clamp()
+            .setup_cqsize(COMPLETIONS)
+            .setup_r_disabled()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_no_sqarray()
+            .build(SUBMISSIONS)?;
+        let submitter = uring.submitter();
+        submitter.register_files_sparse(files_max)?;
+        submitter.register_eventfd(wake.as_raw_fd())?;
+        if let Some((address, entries)) = buffers.ring_address() {
+            // SAFETY: the ring memory and the buffers listed in it live in `buffers`, which this value owns a
+            // handle to and which is dropped after the ring.
+            unsafe { submitter.register_buf_ring_with_flags(address, entries, BUFFER_GROUP, 0)? };
+        }
+        submitter.register_restrictions(&mut restrictions())?;
+        submitter.register_enable_rings()?;
+        let descriptor = Descriptor::new(uring.as_raw_fd());
+        Ok(Self {
+            descriptor,
+            uring,
+            in_flight: Slab::with_capacity(1024),
+            generation: 0,
+            backlog: VecDeque::new(),
+            counters,
+            _buffers: buffers,
+        })
+    }
+
+    /// Queues an operation. It reaches the kernel with the next [`turn`](Self::turn), together with all others
+    /// that are queued by then.
+    pub(crate) fn push(&mut self, entry: squeue::Entry, op: Op) -> OpKey {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let slot = self.in_flight.insert(InFlight { generation, op });
+        let key = OpKey::new(slot, generation);
+        self.enqueue(entry.user_data(key.0));
+        key
+    }
+
+    /// Asks the kernel to end an operation; its own completion still comes.
+    pub(crate) fn cancel(&mut self, key: OpKey) {
+        let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(key.0)).build();
+        self.push(cancel, Op::Unwatched);
+    }
+
+    fn enqueue(&mut self, entry: squeue::Entry) {
+        self.counters.submissions.add(1);
+        if self.backlog.is_empty() {
+            if self.try_enqueue(&entry) {
+                return;
+            }
+            // Full: hand over what there is. A kernel that refuses (EBUSY, EAGAIN, EINTR) will take it later.
+            let queued = self.uring.submission().len() as u32;
+            let _ = self.enter(queued, 0);
+            if self.try_enqueue(&entry) {
+                return;
+            }
+        }
+        self.backlog.push_back(entry);
+    }
+
+    fn try_enqueue(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: whatever an entry points to is owned by its `Op` in the slab, which is removed only when the
+        // last completion of the operation has been seen.
+        unsafe { self.uring.submission().push(entry).is_ok() }
+    }
+
+    fn enter(&self, submissions: u32, completions_min: u32) -> io::Result<usize> {
+        self.counters.ring_enters.add(1);
+        self.descriptor.enter(submissions, completions_min, GETEVENTS)
+    }
+
+    /// Hands over what is queued, lets the kernel run what it has deferred, and collects all completions: one
+    /// system call, or none when there is nothing to do.
+    ///
+    /// # Errors
+    /// What `io_uring_enter` fails with, other than the transient EINTR, EBUSY and EAGAIN, after which the
+    /// completions collected make room.
+    pub(crate) fn turn(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.try_enqueue(&entry) {
+                self.backlog.push_front(entry);
+                break;
+            }
+        }
+        let submission = self.uring.submission();
+        let queued = submission.len() as u32;
+        let deferred = submission.taskrun();
+        let overflow = submission.cq_overflow();
+        drop(submission);
+        if overflow {
+            self.counters.cq_overflows.add(1);
+        }
+        if queued > 0 || deferred || overflow {
+            match self.enter(queued, 0) {
+                Ok(_) => {}
+                Err(error) if is_transient(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.collect(completions);
+        Ok(())
+    }
+
+    fn collect(&mut self, completions: &mut Vec<Completion>) {
+        let before = completions.len();
+        completions.extend(self.uring.completion().map(|entry| Completion {
+            key: OpKey(entry.user_data()),
+            result: entry.result(),
+            flags: entry.flags(),
+        }));
+        self.counters.completions.add((completions.len() - before) as u64);
+    }
+
+    /// The operation of a completion, taken out of the slab if this was its last one; `None` for a stale key.
+    pub(crate) fn complete(&mut self, completion: Completion) -> Option<Op> {
+        let slot = completion.key.slot();
+        let entry = self.in_flight.get(slot)?;
+        if entry.generation != completion.key.generation() {
+            return None;
+        }
+        if completion.more() { Some(entry.op.clone()) } else { Some(self.in_flight.remove(slot).op) }
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Cancels all that is in flight and waits for it, handing each completion to `on_completion`. Returns
+    /// whether the kernel has let go of everything.
+    pub(crate) fn drain(&mut self, mut on_completion: impl FnMut(Op, Completion)) -> bool {
+        let until = Instant::now() + DRAIN_MAX;
+        let cancel_all = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build();
+        self.push(cancel_all, Op::Unwatched);
+        let mut completions = Vec::new();
+        while self.in_flight() > 0 && Instant::now() < until {
+            if self.turn(&mut completions).is_err() {
+                return false;
+            }
+            if completions.is_empty() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            for completion in completions.drain(..) {
+                if let Some(op) = self.complete(completion) {
+                    on_completion(op, completion);
+                }
+            }
+        }
+        self.in_flight() == 0
+    }
+}
+
+/// Slots of the submission queue: more than a batch of completions asks for, so that one call takes them all.
+const SUBMISSIONS: u32 = 1024;
+/// Slots of the completion queue. When it overflows the kernel keeps the rest until the next call.
+const COMPLETIONS: u32 = 8192;
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN))
+}
+
+fn restrictions() -> Vec<Restriction> {
+    let flags = squeue::Flags::FIXED_FILE | squeue::Flags::BUFFER_SELECT;
+    OPERATIONS
+        .iter()
+        .map(|(_, code)| Restriction::sqe_op(*code))
+        .chain([Restriction::sqe_op(SET_SOCKET_OPTION), Restriction::sqe_flags_allowed(flags.bits())])
+        .collect()
+}

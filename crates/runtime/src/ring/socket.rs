@@ -1,0 +1,580 @@
+//! A connection on the ring: one multishot receive, one send in flight, and a queue for what is to follow.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use io_uring::{cqueue, opcode, squeue, types};
+
+use super::{BUFFER_GROUP, Completion, Op, OpKey};
+use crate::connection::Connection;
+use crate::pinned::PinnedBytes;
+use crate::send_buf::SendBuf;
+
+/// Pieces that one vectored send takes.
+const VECTORED_MAX: usize = 16;
+/// Bytes that one send carries: large enough to amortise the operation, small enough that a peer that reads
+/// slowly shows progress.
+const SEND_BYTES_MAX: usize = 256 * 1024;
+/// Sends of at least this many bytes are tried without copying.
+const ZERO_COPY_BYTES_MIN: usize = 32 * 1024;
+/// The single receive that stands in for provided buffers when they have run out.
+const OWNED_BYTES: usize = 16 * 1024;
+/// `IORING_SEND_ZC_REPORT_USAGE`: the notification says whether the kernel copied after all.
+const ZERO_COPY_REPORT_USAGE: u16 = 1 << 3;
+/// `IORING_NOTIF_USAGE_ZC_COPIED`.
+const ZERO_COPY_COPIED: i32 = i32::MIN;
+
+/// What the operations are addressed to.
+enum File {
+    /// A slot of the ring's own file table, as accepting gives.
+    Direct(u32),
+    /// An outgoing connection.
+    Descriptor(Rc<OwnedFd>),
+}
+
+/// Whether the connection ends with a reset instead of in order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reset {
+    No,
+    Asked,
+    /// The option that makes the close a reset is being set.
+    UnderWay,
+}
+
+/// How receiving ended.
+#[derive(Clone, Copy)]
+enum ReceiveEnd {
+    Eof,
+    Errno(i32),
+}
+
+#[derive(Default)]
+struct Receive {
+    ready: VecDeque<PinnedBytes>,
+    /// Bytes in `ready`.
+    unread: usize,
+    op: Option<OpKey>,
+    /// The operation has been asked to end: too much is unread, or the connection is closing.
+    cancelling: bool,
+    /// Memory of a single receive in flight.
+    owned: Option<Box<[u8]>>,
+    end: Option<ReceiveEnd>,
+}
+
+#[derive(Default)]
+struct Transmit {
+    queue: VecDeque<SendBuf>,
+    /// Bytes in `queue` and in flight.
+    unsent: usize,
+    op: Option<OpKey>,
+    in_flight: Option<InFlight>,
+    errno: Option<i32>,
+}
+
+/// The data of the send in flight, which stays where it is until the completion has come.
+enum InFlight {
+    One { data: Held, sent: usize },
+    Many(Box<Vectored>),
+}
+
+/// Who holds the data of a send. Its bytes do not move when this value does.
+enum Held {
+    Alone(SendBuf),
+    /// Shared with the operation, since a zero-copy send uses it beyond its result.
+    Shared(Rc<SendBuf>),
+}
+
+impl Held {
+    fn share(&mut self) -> Rc<SendBuf> {
+        let shared = match std::mem::replace(self, Self::Alone(SendBuf::Static(&[]))) {
+            Self::Alone(data) => Rc::new(data),
+            Self::Shared(data) => data,
+        };
+        *self = Self::Shared(Rc::clone(&shared));
+        shared
+    }
+}
+
+impl Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Alone(data) => data,
+            Self::Shared(data) => data,
+        }
+    }
+}
+
+struct Vectored {
+    data: Vec<SendBuf>,
+    vectors: Vec<libc::iovec>,
+    header: libc::msghdr,
+}
+
+impl Vectored {
+    /// Collects up to [`VECTORED_MAX`] pieces and [`SEND_BYTES_MAX`] bytes from the front of `queue`.
+    fn gather(queue: &mut VecDeque<SendBuf>) -> Box<Self> {
+        let mut data = Vec::with_capacity(queue.len().min(VECTORED_MAX));
+        let mut bytes = 0;
+        while data.len() < VECTORED_MAX && bytes < SEND_BYTES_MAX {
+            let Some(piece) = queue.pop_front() else { break };
+            bytes += piece.len();
+            data.push(piece);
+        }
+        // SAFETY: a msghdr is plain data for which all zeroes are valid.
+        let header = unsafe { std::mem::zeroed() };
+        let mut this = Box::new(Self { vectors: Vec::with_capacity(data.len()), data, header });
+        this.point_at(0);
+        this
+    }
+
+    /// Points the header at what is left after `sent` bytes of the current vectors.
+    fn point_at(&mut self, mut sent: usize) {
+        self.vectors.clear();
+        for piece in &self.data {
+            let skipped = sent.min(piece.len());
+            sent -= skipped;
+            let rest = &piece[skipped..];
+            if !rest.is_empty() {
+                self.vectors.push(libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() });
+            }
+        }
+        self.header.msg_iov = self.vectors.as_mut_ptr();
+        self.header.msg_iovlen = self.vectors.len();
+    }
+
+    fn left(&self) -> usize {
+        self.vectors.iter().map(|vector| vector.iov_len).sum()
+    }
+
+    fn bytes(&self) -> usize {
+        self.data.iter().map(|piece| piece.len()).sum()
+    }
+}
+
+pub(crate) struct RingSocket {
+    file: File,
+    receive: RefCell<Receive>,
+    transmit: RefCell<Transmit>,
+    closing: Cell<bool>,
+    reset: Cell<Reset>,
+    /// Zero-copy sends are worth while: set until the kernel reports that it copied.
+    zero_copy: Cell<bool>,
+}
+
+impl RingSocket {
+    pub(crate) fn direct(slot: u32) -> Self {
+        Self::new(File::Direct(slot))
+    }
+
+    pub(crate) fn descriptor(descriptor: Rc<OwnedFd>) -> Self {
+        Self::new(File::Descriptor(descriptor))
+    }
+
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            receive: RefCell::default(),
+            transmit: RefCell::default(),
+            closing: Cell::new(false),
+            reset: Cell::new(Reset::No),
+            zero_copy: Cell::new(true),
+        }
+    }
+
+    /// The slot in the ring's file table, or the descriptor.
+    pub(crate) fn file(&self) -> Result<u32, &OwnedFd> {
+        match &self.file {
+            File::Direct(slot) => Ok(*slot),
+            File::Descriptor(descriptor) => Err(descriptor),
+        }
+    }
+
+    /// An entry that is addressed to this socket.
+    fn entry(
+        &self,
+        fixed: impl FnOnce(types::Fixed) -> squeue::Entry,
+        plain: impl FnOnce(types::Fd) -> squeue::Entry,
+    ) -> squeue::Entry {
+        match &self.file {
+            File::Direct(slot) => fixed(types::Fixed(*slot)),
+            File::Descriptor(descriptor) => plain(types::Fd(descriptor.as_raw_fd())),
+        }
+    }
+}
+
+/// Builds `$operation` for either kind of file.
+macro_rules! addressed {
+    ($socket:expr, |$file:ident| $operation:expr) => {
+        $socket.entry(|$file| $operation, |$file| $operation)
+    };
+}
+
+/// Receiving.
+impl RingSocket {
+    pub(crate) fn poll_receive(&self, connection: &Rc<Connection>, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
+        if let Some(bytes) = self.try_receive(connection) {
+            return Poll::Ready(Ok(bytes));
+        }
+        if let Some(error) = connection.interruption() {
+            return Poll::Ready(Err(error));
+        }
+        let mut receive = self.receive.borrow_mut();
+        match receive.end {
+            Some(ReceiveEnd::Eof) => Poll::Ready(Ok(PinnedBytes::new())),
+            Some(ReceiveEnd::Errno(errno)) => Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
+            None => {
+                if receive.op.is_none() {
+                    self.arm(connection, &mut receive);
+                }
+                connection.wait_to_receive(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// What has been received already. Asking for more is left to [`poll_receive`](Self::poll_receive), except
+    /// that a receive which was stopped because too much lay unread goes on once half of it has been read.
+    pub(crate) fn try_receive(&self, connection: &Rc<Connection>) -> Option<PinnedBytes> {
+        let mut receive = self.receive.borrow_mut();
+        let bytes = receive.ready.pop_front()?;
+        receive.unread -= bytes.len();
+        let resume = receive.op.is_none() && receive.end.is_none();
+        if resume && receive.unread <= connection.core.options.unread_bytes_max / 2 {
+            self.arm(connection, &mut receive);
+        }
+        Some(bytes)
+    }
+
+    pub(crate) fn unreceive(&self, bytes: PinnedBytes) {
+        let mut receive = self.receive.borrow_mut();
+        receive.unread += bytes.len();
+        receive.ready.push_front(bytes);
+    }
+
+    fn arm(&self, connection: &Rc<Connection>, receive: &mut Receive) {
+        if self.closing.get() {
+            return;
+        }
+        let entry = addressed!(self, |file| opcode::RecvMulti::new(file, BUFFER_GROUP).build());
+        receive.op = Some(connection.core.ring().push(entry, Op::Receive(Rc::clone(connection))));
+        receive.cancelling = false;
+    }
+
+    /// Goes on after the provided buffers had run out: with them if some have come back, else with memory of
+    /// the connection's own.
+    pub(crate) fn receive_again(&self, connection: &Rc<Connection>) {
+        let core = &connection.core;
+        let mut receive = self.receive.borrow_mut();
+        if receive.op.is_some() || receive.end.is_some() || self.closing.get() {
+            return;
+        }
+        core.counters.receive_rearms.add(1);
+        if core.receive_buffers.available() > 0 {
+            return self.arm(connection, &mut receive);
+        }
+        core.counters.fallback_receives.add(1);
+        let mut memory = vec![0_u8; OWNED_BYTES].into_boxed_slice();
+        let (pointer, len) = (memory.as_mut_ptr(), memory.len() as u32);
+        receive.owned = Some(memory);
+        let entry = addressed!(self, |file| opcode::Recv::new(file, pointer, len).build());
+        receive.op = Some(core.ring().push(entry, Op::ReceiveOwned(Rc::clone(connection))));
+        receive.cancelling = false;
+    }
+
+    pub(crate) fn on_received(&self, connection: &Rc<Connection>, completion: Completion) {
+        let core = &connection.core;
+        let buffer = cqueue::buffer_select(completion.flags);
+        let bytes = buffer.map(|index| core.receive_buffers.received(index, completion.result.max(0) as u32));
+        let mut receive = self.receive.borrow_mut();
+        if !completion.more() {
+            receive.op = None;
+        }
+        match completion.result {
+            len if len > 0 => {
+                if let Some(bytes) = bytes {
+                    self.keep(connection, &mut receive, bytes);
+                }
+            }
+            0 => receive.end = Some(ReceiveEnd::Eof),
+            error if error == -libc::ENOBUFS => {
+                core.counters.buffers_exhausted.add(1);
+                core.starved.borrow_mut().push(Rc::clone(connection));
+            }
+            // It stopped because it was asked to.
+            error if error == -libc::ECANCELED && receive.cancelling => {}
+            error => receive.end = Some(ReceiveEnd::Errno(-error)),
+        }
+        drop(receive);
+        self.after_receive(connection);
+    }
+
+    pub(crate) fn on_received_owned(&self, connection: &Rc<Connection>, completion: Completion) {
+        let mut receive = self.receive.borrow_mut();
+        receive.op = None;
+        let memory = receive.owned.take();
+        match completion.result {
+            len if len > 0 => {
+                if let Some(memory) = memory {
+                    let bytes = PinnedBytes::from_heap(Rc::from(memory), len as usize);
+                    self.keep(connection, &mut receive, bytes);
+                }
+            }
+            0 => receive.end = Some(ReceiveEnd::Eof),
+            error if error == -libc::ECANCELED && receive.cancelling => {}
+            error => receive.end = Some(ReceiveEnd::Errno(-error)),
+        }
+        drop(receive);
+        self.after_receive(connection);
+    }
+
+    fn keep(&self, connection: &Rc<Connection>, receive: &mut Receive, bytes: PinnedBytes) {
+        connection.core.count_received(connection, bytes.len());
+        if self.closing.get() {
+            return;
+        }
+        receive.unread += bytes.len();
+        receive.ready.push_back(bytes);
+        if receive.unread >= connection.core.options.unread_bytes_max {
+            self.stop_receiving(connection, receive);
+        }
+    }
+
+    fn stop_receiving(&self, connection: &Connection, receive: &mut Receive) {
+        if let Some(key) = receive.op.filter(|_| !receive.cancelling) {
+            receive.cancelling = true;
+            connection.core.ring().cancel(key);
+        }
+    }
+
+    fn after_receive(&self, connection: &Rc<Connection>) {
+        connection.wake_receiver();
+        if self.closing.get() {
+            self.close_when_quiet(connection);
+        }
+    }
+}
+
+/// Sending.
+impl RingSocket {
+    /// Ready when little enough is unsent for more to be queued.
+    pub(crate) fn poll_send_ready(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let unsent_max = connection.core.options.unsent_bytes_max;
+        self.poll_unsent(connection, unsent_max, cx)
+    }
+
+    /// Ready when everything that was queued has gone to the kernel.
+    pub(crate) fn poll_flush(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_unsent(connection, 0, cx)
+    }
+
+    fn poll_unsent(&self, connection: &Connection, max: usize, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let transmit = self.transmit.borrow();
+        if let Some(errno) = transmit.errno {
+            return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
+        }
+        if transmit.unsent <= max {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(error) = connection.interruption() {
+            return Poll::Ready(Err(error));
+        }
+        connection.wait_to_send(cx);
+        Poll::Pending
+    }
+
+    /// Queues `data` and starts sending if nothing is in flight.
+    pub(crate) fn send(&self, connection: &Rc<Connection>, data: SendBuf) {
+        let mut transmit = self.transmit.borrow_mut();
+        if data.is_empty() || transmit.errno.is_some() {
+            return;
+        }
+        transmit.unsent += data.len();
+        if transmit.in_flight.is_none() {
+            transmit.in_flight = Some(InFlight::One { data: Held::Alone(data), sent: 0 });
+            self.submit(connection, &mut transmit);
+        } else {
+            transmit.queue.push_back(data);
+        }
+    }
+
+    /// Starts the next send with what is queued.
+    fn start(&self, connection: &Rc<Connection>, transmit: &mut Transmit) {
+        transmit.in_flight = match transmit.queue.len() {
+            0 => return,
+            1 => transmit.queue.pop_front().map(|data| InFlight::One { data: Held::Alone(data), sent: 0 }),
+            _ => Some(InFlight::Many(Vectored::gather(&mut transmit.queue))),
+        };
+        self.submit(connection, transmit);
+    }
+
+    /// Submits what is left of the send in flight. Only one is ever under way, since submissions that do not
+    /// depend on each other may be carried out in any order.
+    fn submit(&self, connection: &Rc<Connection>, transmit: &mut Transmit) {
+        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let mut ring = connection.core.ring();
+        connection.core.counters.sends.add(1);
+        transmit.op = match &mut transmit.in_flight {
+            None => None,
+            Some(InFlight::Many(many)) => {
+                let header = ptr::from_ref(&many.header);
+                let entry = addressed!(self, |file| opcode::SendMsg::new(file, header).flags(flags as u32).build());
+                Some(ring.push(entry, Op::Send(Rc::clone(connection))))
+            }
+            Some(InFlight::One { data, sent }) => {
+                let rest = &data[*sent..];
+                let (pointer, len) = (rest.as_ptr(), rest.len().min(SEND_BYTES_MAX) as u32);
+                if rest.len() >= ZERO_COPY_BYTES_MIN && self.zero_copy.get() {
+                    connection.core.counters.zero_copy_sends.add(1);
+                    let entry = addressed!(self, |file| opcode::SendZc::new(file, pointer, len)
+                        .flags(flags)
+                        .zc_flags(ZERO_COPY_REPORT_USAGE)
+                        .build());
+                    Some(ring.push(entry, Op::SendZeroCopy(Rc::clone(connection), data.share())))
+                } else {
+                    let entry = addressed!(self, |file| opcode::Send::new(file, pointer, len).flags(flags).build());
+                    Some(ring.push(entry, Op::Send(Rc::clone(connection))))
+                }
+            }
+        };
+    }
+
+    pub(crate) fn on_sent(&self, connection: &Rc<Connection>, completion: Completion) {
+        if cqueue::notif(completion.flags) {
+            return self.on_zero_copy_released(connection, completion.result);
+        }
+        let mut transmit = self.transmit.borrow_mut();
+        transmit.op = None;
+        if completion.result < 0 {
+            transmit.errno = Some(-completion.result);
+            transmit.in_flight = None;
+            transmit.queue.clear();
+            transmit.unsent = 0;
+        } else {
+            let sent = completion.result as usize;
+            connection.core.count_sent(connection, sent);
+            transmit.unsent -= sent.min(transmit.unsent);
+            if transmit.advance(sent) {
+                self.submit(connection, &mut transmit);
+            } else {
+                self.start(connection, &mut transmit);
+            }
+        }
+        drop(transmit);
+        connection.wake_sender();
+        if self.closing.get() {
+            self.close_when_quiet(connection);
+        }
+    }
+
+    fn on_zero_copy_released(&self, connection: &Connection, usage: i32) {
+        if usage & ZERO_COPY_COPIED != 0 {
+            connection.core.counters.zero_copy_copied.add(1);
+            self.zero_copy.set(false);
+        }
+    }
+}
+
+impl Transmit {
+    /// Notes that `bytes` of the send in flight have gone; returns whether some of it is left.
+    fn advance(&mut self, bytes: usize) -> bool {
+        let left = match &mut self.in_flight {
+            None => false,
+            Some(InFlight::One { data, sent }) => {
+                *sent += bytes;
+                *sent < data.len()
+            }
+            Some(InFlight::Many(many)) => {
+                let sent = many.bytes() - many.left() + bytes;
+                many.point_at(sent);
+                many.left() > 0
+            }
+        };
+        if !left {
+            self.in_flight = None;
+        }
+        left
+    }
+}
+
+/// Ending.
+impl RingSocket {
+    /// Lets what is queued go out, then closes. What was received and not read is dropped.
+    pub(crate) fn close(&self, connection: &Rc<Connection>) {
+        self.closing.set(true);
+        let mut receive = self.receive.borrow_mut();
+        receive.ready.clear();
+        self.stop_receiving(connection, &mut receive);
+        drop(receive);
+        self.close_when_quiet(connection);
+    }
+
+    /// Drops what is queued and closes with a reset.
+    pub(crate) fn reset(&self, connection: &Rc<Connection>) {
+        if self.reset.get() == Reset::No {
+            self.reset.set(Reset::Asked);
+        }
+        let mut transmit = self.transmit.borrow_mut();
+        transmit.queue.clear();
+        if let Some(key) = transmit.op {
+            connection.core.ring().cancel(key);
+        }
+        drop(transmit);
+        if self.closing.get() {
+            self.close_when_quiet(connection);
+        } else {
+            self.close(connection);
+        }
+    }
+
+    /// Closes once no operation is in flight, so that no completion can reach a later user of the slot.
+    fn close_when_quiet(&self, connection: &Rc<Connection>) {
+        let quiet = self.receive.borrow().op.is_none() && {
+            let transmit = self.transmit.borrow();
+            transmit.op.is_none() && transmit.queue.is_empty()
+        };
+        if !quiet {
+            return;
+        }
+        match self.reset.get() {
+            Reset::No => self.close_now(connection),
+            Reset::UnderWay => {}
+            Reset::Asked => {
+                self.reset.set(Reset::UnderWay);
+                let linger = Rc::new(libc::linger { l_onoff: 1, l_linger: 0 });
+                let entry = addressed!(self, |file| opcode::SetSockOpt::new(
+                    file,
+                    libc::SOL_SOCKET as u32,
+                    libc::SO_LINGER as u32,
+                    Rc::as_ptr(&linger).cast(),
+                    size_of::<libc::linger>() as u32,
+                )
+                .build());
+                connection.core.ring().push(entry, Op::Linger(Rc::clone(connection), linger));
+            }
+        }
+    }
+
+    /// A descriptor closes when it is dropped; a slot of the ring's table is closed through the ring.
+    pub(crate) fn close_now(&self, connection: &Rc<Connection>) {
+        if connection.is_closed() {
+            return;
+        }
+        if let File::Direct(slot) = self.file {
+            connection.core.ring().push(opcode::Close::new(types::Fixed(slot)).build(), Op::Unwatched);
+        }
+        connection.closed();
+    }
+
+    /// The operation that shuts down sending.
+    pub(crate) fn shutdown_entry(&self) -> squeue::Entry {
+        addressed!(self, |file| opcode::Shutdown::new(file, libc::SHUT_WR).build())
+    }
+}
