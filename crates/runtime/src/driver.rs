@@ -85,13 +85,13 @@ impl Driver {
     /// Lets Tokio go through its own wait once: only there it looks at timers and sockets, and tokio-uring
     /// submits what files have asked for. With the eventfd signalled the wait ends at once.
     fn give_way(&self, cx: &mut Context<'_>) -> io::Result<()> {
-        match &self.ring {
-            Some(ring) if !self.ring_signalled(cx)? => signal(ring.get_ref()),
-            _ => {
-                cx.waker().wake_by_ref();
-                Ok(())
-            }
-        }
+        let Some(ring) = &self.ring else {
+            cx.waker().wake_by_ref();
+            return Ok(());
+        };
+        // Signals from before are of no use: the next one must find this task waiting for it.
+        while self.ring_signalled(cx)? {}
+        signal(ring.get_ref())
     }
 }
 
