@@ -68,7 +68,8 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let refuse = |reason: &dyn fmt::Display| AddressError { text: text.to_owned(), reason: reason.to_string() };
+        let refuse =
+            |reason: &dyn fmt::Display| AddressError { text: text.to_owned(), reason: reason.to_string() };
         match text.strip_prefix("unix:") {
             Some("") => Err(refuse(&"the path is empty")),
             Some(path) => Ok(match path.strip_prefix('@') {
@@ -164,9 +165,13 @@ mod tests {
 
     #[test]
     fn local_is_loopback_or_unix() {
-        for (text, local) in
-            [("127.0.0.9:1", true), ("[::1]:1", true), ("[::ffff:127.0.0.1]:1", true), ("0.0.0.0:1", false), ("unix:/x", true)]
-        {
+        for (text, local) in [
+            ("127.0.0.9:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("0.0.0.0:1", false),
+            ("unix:/x", true),
+        ] {
             assert_eq!(text.parse::<Address>().unwrap().is_local(), local, "{text}");
         }
     }

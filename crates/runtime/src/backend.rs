@@ -75,7 +75,9 @@ pub enum IoUringMissing {
     #[error("the kernel has no io_uring: use Linux 6.8 or newer, built with CONFIG_IO_URING")]
     NotInKernel,
     /// The kernel is too old for the ring's flags.
-    #[error("the kernel ({0}) is too old for a ring with deferred task work and no index array: use Linux 6.8 or newer")]
+    #[error(
+        "the kernel ({0}) is too old for a ring with deferred task work and no index array: use Linux 6.8 or newer"
+    )]
     KernelTooOld(String),
     /// An operation is missing.
     #[error("the kernel ({kernel}) lacks {operation}: use Linux 6.8 or newer")]
@@ -86,7 +88,9 @@ pub enum IoUringMissing {
         kernel: String,
     },
     /// The limit on locked memory is too small for a ring.
-    #[error("the limit on locked memory is too small for a ring: raise it (`ulimit -l`, LimitMEMLOCK= in systemd)")]
+    #[error(
+        "the limit on locked memory is too small for a ring: raise it (`ulimit -l`, LimitMEMLOCK= in systemd)"
+    )]
     LockedMemory,
     /// Something else.
     #[error("io_uring_setup failed: {0}")]

@@ -18,7 +18,9 @@ static WAITING: LazyLock<Mutex<usize>> = LazyLock::new(Mutex::default);
 #[non_exhaustive]
 pub enum BlockingError {
     /// Too much work waits already.
-    #[error("{BLOCKING_WAITING_MAX} pieces of blocking work wait already; shed load, or make the work shorter")]
+    #[error(
+        "{BLOCKING_WAITING_MAX} pieces of blocking work wait already; shed load, or make the work shorter"
+    )]
     Full,
     /// The work panicked, or its core is stopping.
     #[error("the blocking work panicked, or its core is stopping")]
@@ -61,7 +63,9 @@ impl Drop for Waiting {
 /// assert_eq!(sum, Ok(500_500));
 /// # }
 /// ```
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BlockingError> {
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, BlockingError> {
     let waiting = Waiting::new().ok_or(BlockingError::Full)?;
     let permit = RUNNING.acquire().await.map_err(|_| BlockingError::Failed)?;
     drop(waiting);

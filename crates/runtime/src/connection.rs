@@ -43,9 +43,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Enters a connection into the table of its core; gives `io` back when the table is full.
-    pub(crate) fn open(core: &Rc<Core>, io: Io) -> Result<Stream, Io> {
-        let Some(id) = core.table.borrow_mut().insert(core.unix_seconds()) else { return Err(io) };
+    /// Enters a connection into the table of its core; `None`, and `io` closed, when the table is full.
+    pub(crate) fn open(core: &Rc<Core>, io: Io) -> Option<Stream> {
+        let id = core.table.borrow_mut().insert(core.unix_seconds())?;
         let connection = Rc::new(Self {
             core: Rc::clone(core),
             id,
@@ -58,7 +58,7 @@ impl Connection {
             sender: Cell::new(None),
         });
         core.opened(&connection);
-        Ok(Stream::new(connection))
+        Some(Stream::new(connection))
     }
 
     pub(crate) fn io(&self) -> &Io {

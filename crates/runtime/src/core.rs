@@ -429,7 +429,10 @@ impl Core {
                 dispatch(op, completion);
             }
             if !drained {
-                tracing::error!(core = self.index(), "the ring did not let go of its operations; their memory is kept");
+                tracing::error!(
+                    core = self.index(),
+                    "the ring did not let go of its operations; their memory is kept"
+                );
                 std::mem::forget(Rc::clone(self));
             }
         }
@@ -444,7 +447,9 @@ impl Core {
 /// Gives a completion to what it belongs to.
 fn dispatch(op: Op, completion: Completion) {
     match op {
-        Op::Receive(connection) => with_ring(&connection, |socket| socket.on_received(&connection, completion)),
+        Op::Receive(connection) => {
+            with_ring(&connection, |socket| socket.on_received(&connection, completion));
+        }
         Op::ReceiveOwned(connection) => {
             with_ring(&connection, |socket| socket.on_received_owned(&connection, completion));
         }
@@ -503,6 +508,9 @@ pub(crate) fn wake_task(core: u32, task: u32) {
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("index", &self.index()).field("backend", &self.backend).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("index", &self.index())
+            .field("backend", &self.backend)
+            .finish_non_exhaustive()
     }
 }

@@ -107,7 +107,10 @@ impl CoresBuilder {
     ///
     /// # Errors
     /// [`CoresError`] if any core cannot be started; then none runs.
-    pub fn start<F, T>(self, main: impl Fn(Rc<Core>) -> F + Send + Sync + 'static) -> Result<Cores<T>, CoresError>
+    pub fn start<F, T>(
+        self,
+        main: impl Fn(Rc<Core>) -> F + Send + Sync + 'static,
+    ) -> Result<Cores<T>, CoresError>
     where
         F: Future<Output = T> + 'static,
         T: Send + 'static,
@@ -283,7 +286,8 @@ impl<T> Cores<T> {
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("a panic outside any task: {}", text.unwrap_or("no message"))
 }
 
@@ -332,7 +336,10 @@ impl Seed {
             // The starter may have given up already.
             let _ = ready.send(match &driver {
                 Ok(_) => Ok(()),
-                Err(error) => Err(CoresError::Start { core: index, source: io::Error::new(error.kind(), error.to_string()) }),
+                Err(error) => Err(CoresError::Start {
+                    core: index,
+                    source: io::Error::new(error.kind(), error.to_string()),
+                }),
             });
             let driven = match driver {
                 Ok(driver) => tokio::task::unconstrained(driver).await,

@@ -80,7 +80,11 @@ pub(crate) fn choose(count: Option<usize>, wanted: Option<&[usize]>) -> Vec<usiz
     let granted = if wanted.is_some() { None } else { quota() };
     let default = granted.map_or(cpus.len(), |quota| cpus.len().min((quota.ceil() as usize).max(1)));
     // More cores than CPUs share them in turn.
-    cpus.iter().copied().cycle().take(if cpus.is_empty() { 0 } else { count.unwrap_or(default).max(1) }).collect()
+    cpus.iter()
+        .copied()
+        .cycle()
+        .take(if cpus.is_empty() { 0 } else { count.unwrap_or(default).max(1) })
+        .collect()
 }
 
 #[cfg(test)]

@@ -30,11 +30,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Must be called within the core's Tokio runtime. It ends when `stop` is set.
-    pub(crate) fn new(
-        core: &Rc<Core>,
-        ring: Option<OwnedFd>,
-        stop: Rc<Cell<bool>>,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(core: &Rc<Core>, ring: Option<OwnedFd>, stop: Rc<Cell<bool>>) -> io::Result<Self> {
         let register = |eventfd| {
             // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives.
             unsafe { AsyncFd::register_with_interest(eventfd, Interest::READABLE) }

@@ -97,10 +97,11 @@ impl Listeners {
             _ => bind_unix(address, cores, options),
         };
         let sockets = bound.map_err(|source| ListenError { address: address.clone(), source })?;
-        let address = match (address, sockets.first().map(|socket| socket.local_addr().and_then(Address::try_from))) {
-            (Address::Tcp(_), Some(Ok(real))) => real,
-            _ => address.clone(),
-        };
+        let address =
+            match (address, sockets.first().map(|socket| socket.local_addr().and_then(Address::try_from))) {
+                (Address::Tcp(_), Some(Ok(real))) => real,
+                _ => address.clone(),
+            };
         Ok(Self { address, sockets })
     }
 
@@ -150,7 +151,11 @@ fn tcp_socket(target: &SockAddr, options: &ListenOptions) -> io::Result<Socket> 
         set_tcp_option(&socket, libc::TCP_DEFER_ACCEPT, after.as_secs().max(1) as libc::c_int)?;
     }
     if let Some(queue) = options.fast_open {
-        set_tcp_option(&socket, libc::TCP_FASTOPEN, libc::c_int::try_from(queue).unwrap_or(libc::c_int::MAX))?;
+        set_tcp_option(
+            &socket,
+            libc::TCP_FASTOPEN,
+            libc::c_int::try_from(queue).unwrap_or(libc::c_int::MAX),
+        )?;
     }
     Ok(socket)
 }
@@ -287,8 +292,11 @@ impl Core {
         } else {
             Io::Epoll(epoll::connect(socket, &target).await?)
         };
-        Connection::open(self, io).map_err(|_| {
-            io::Error::new(io::ErrorKind::ResourceBusy, "this core holds as many connections as Options::connections_max allows")
+        Connection::open(self, io).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "this core holds as many connections as Options::connections_max allows",
+            )
         })
     }
 }
@@ -299,7 +307,8 @@ mod tests {
 
     #[test]
     fn port_0_becomes_one_port_for_all_cores() {
-        let listeners = Listeners::bind(&"127.0.0.1:0".parse().unwrap(), 3, &ListenOptions::default()).unwrap();
+        let listeners =
+            Listeners::bind(&"127.0.0.1:0".parse().unwrap(), 3, &ListenOptions::default()).unwrap();
         let port = listeners.address().as_tcp().unwrap().port();
         assert_ne!(port, 0);
         for socket in &listeners.sockets {

@@ -46,7 +46,8 @@ fn class_of(layout: Layout) -> Option<usize> {
 }
 
 fn block_layout(class: usize) -> Layout {
-    Layout::from_size_align(1 << (class as u32 + MIN_SHIFT), BLOCK_ALIGN).expect("sizes are small powers of two")
+    Layout::from_size_align(1 << (class as u32 + MIN_SHIFT), BLOCK_ALIGN)
+        .expect("sizes are small powers of two")
 }
 
 /// Memory for a non-zero-sized `layout`.

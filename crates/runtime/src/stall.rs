@@ -44,7 +44,9 @@ impl StallDetector {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = (!threshold.is_zero()).then(|| {
-            thread::Builder::new().name("gimmal-stall".into()).spawn(move || watch(threshold, &cores, &stopped))
+            thread::Builder::new()
+                .name("gimmal-stall".into())
+                .spawn(move || watch(threshold, &cores, &stopped))
         });
         // Without the thread the server lacks a report, and nothing else.
         Self { stop, thread: thread.and_then(Result::ok) }

@@ -14,10 +14,10 @@ use sync::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// The atomics of the standard library, or those of loom, which tries every order in which threads can meet.
 mod sync {
-    #[cfg(not(loom))]
+    #[cfg(not(gimmal_loom))]
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
-    #[cfg(loom)]
+    #[cfg(gimmal_loom)]
     pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 }
 
@@ -153,11 +153,15 @@ impl Table {
     /// Asks for a connection to be closed; `false` if it is gone. Its core closes it within a tick (50 ms):
     /// what it waits for fails with `ConnectionAborted`.
     pub fn request_close(&self, id: ConnectionId) -> bool {
-        let Some(slot) = self.slots.get(id.slot as usize).filter(|_| id.core == self.core) else { return false };
+        let Some(slot) = self.slots.get(id.slot as usize).filter(|_| id.core == self.core) else {
+            return false;
+        };
         let open = word(id.generation, OPEN);
         match slot.word.compare_exchange(open, open | CLOSE_REQUESTED, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => {
-                self.requests.store(true, Ordering::Release);
+                // A swap, not a store: it hands on what an earlier request published, which the core would
+                // not be sure to see if its flag were merely overwritten.
+                self.requests.swap(true, Ordering::AcqRel);
                 true
             }
             Err(now) => now == open | CLOSE_REQUESTED,
@@ -246,7 +250,7 @@ fn add(counter: &AtomicU64, bytes: usize) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(bytes as u64), Ordering::Relaxed);
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(gimmal_loom)))]
 mod tests {
     use super::*;
 
@@ -297,7 +301,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, gimmal_loom))]
 mod model {
     use super::*;
     use loom::thread;

@@ -72,8 +72,7 @@ impl Tasks {
         let Some(mut future) = future else { return Polled::Pending };
         let waker = waker(core, index);
         let mut context = Context::from_waker(&waker);
-        let polled =
-            catch_unwind(AssertUnwindSafe(|| std::pin::Pin::new(&mut future).poll(&mut context)));
+        let polled = catch_unwind(AssertUnwindSafe(|| std::pin::Pin::new(&mut future).poll(&mut context)));
         if let Ok(Poll::Pending) = polled {
             if let Some(task) = self.slab.borrow_mut().get_mut(index as usize) {
                 task.future = Some(future);
@@ -98,12 +97,7 @@ impl Tasks {
     }
 }
 
-static VTABLE: RawWakerVTable = RawWakerVTable::new(
-    |data| RawWaker::new(data, &VTABLE),
-    wake,
-    wake,
-    |_| {},
-);
+static VTABLE: RawWakerVTable = RawWakerVTable::new(|data| RawWaker::new(data, &VTABLE), wake, wake, |_| {});
 
 fn wake(data: *const ()) {
     let packed = data.addr() as u64;

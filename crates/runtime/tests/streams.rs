@@ -7,20 +7,24 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use gimmal_runtime::{
-    Address, Backend, BackendKind, Core, Cores, File, ListenOptions, Listener, Listeners, Options, SendBuf, Stream, blocking,
+    Address, Backend, BackendKind, Core, Cores, File, ListenOptions, Listener, Listeners, Options, SendBuf,
+    Stream, blocking,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const BACKENDS: [Backend; 2] = [Backend::IoUring, Backend::Epoll];
 
 /// Runs `main` on one core with a listener, on each back end in turn.
-fn on_both<F, T>(options: &Options, main: impl Fn(Rc<Core>, Listener, Address) -> F + Send + Sync + Clone + 'static)
-where
+fn on_both<F, T>(
+    options: &Options,
+    main: impl Fn(Rc<Core>, Listener, Address) -> F + Send + Sync + Clone + 'static,
+) where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
     for backend in BACKENDS {
-        let listeners = Listeners::bind(&"127.0.0.1:0".parse().unwrap(), 1, &ListenOptions::default()).unwrap();
+        let listeners =
+            Listeners::bind(&"127.0.0.1:0".parse().unwrap(), 1, &ListenOptions::default()).unwrap();
         let address = listeners.address().clone();
         let socket = Mutex::new(listeners.into_sockets().next());
         let main = main.clone();
@@ -189,7 +193,8 @@ fn receiving_goes_on_when_all_buffers_are_held() {
 fn accepting_pauses_at_the_limit_and_goes_on() {
     let options = Options { connections_max: 4, ..Default::default() };
     on_both(&options, |core, listener, address| async move {
-        let clients: Vec<_> = (0..10).map(|_| TcpStream::connect(address.as_tcp().unwrap()).unwrap()).collect();
+        let clients: Vec<_> =
+            (0..10).map(|_| TcpStream::connect(address.as_tcp().unwrap()).unwrap()).collect();
         let mut served: Vec<_> = Vec::new();
         for _ in 0..4 {
             served.push(listener.accept().await.unwrap());
@@ -297,7 +302,8 @@ fn a_dropped_future_loses_no_data() {
 }
 
 async fn futures_poll_once<F: Future + Unpin>(future: &mut F) -> bool {
-    std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_ready())).await
+    std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_ready()))
+        .await
 }
 
 #[test]
@@ -387,7 +393,10 @@ fn files_are_read_in_pieces() {
             read.extend_from_slice(&piece);
         }
         assert!(read == data);
-        assert_eq!(File::open(&core, folder.path().join("none")).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            File::open(&core, folder.path().join("none")).await.unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
     });
 }
 

@@ -81,7 +81,11 @@ impl EpollSocket {
         }))
     }
 
-    pub(crate) fn poll_receive(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
+    pub(crate) fn poll_receive(
+        &self,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<PinnedBytes>> {
         if let Some(bytes) = self.try_receive() {
             return Poll::Ready(Ok(bytes));
         }
@@ -106,7 +110,8 @@ impl EpollSocket {
     }
 
     fn poll_into_pinned(&self, mut buffer: PinnedBuf, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
-        self.poll_read(&mut buffer, cx).map_ok(|len| if len == 0 { PinnedBytes::new() } else { buffer.freeze(len) })
+        self.poll_read(&mut buffer, cx)
+            .map_ok(|len| if len == 0 { PinnedBytes::new() } else { buffer.freeze(len) })
     }
 
     fn poll_into_heap(&self, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
@@ -116,7 +121,8 @@ impl EpollSocket {
 
     fn poll_read(&self, memory: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(memory);
-        let polled = either!(&mut *self.socket.borrow_mut(), Socket, |socket| Pin::new(socket).poll_read(cx, &mut buf));
+        let polled = either!(&mut *self.socket.borrow_mut(), Socket, |socket| Pin::new(socket)
+            .poll_read(cx, &mut buf));
         polled.map_ok(|()| buf.filled().len())
     }
 
@@ -128,7 +134,11 @@ impl EpollSocket {
         self.ready.borrow_mut().push_front(bytes);
     }
 
-    pub(crate) fn poll_send_ready(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_send_ready(
+        &self,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         self.poll_unsent(connection, connection.core.options.unsent_bytes_max, cx)
     }
 
@@ -301,15 +311,21 @@ impl EpollListener {
             }
             let polled = match &*self.listener.borrow() {
                 None => return Poll::Pending,
-                Some(Listening::Tcp(listener)) => listener.poll_accept(cx).map_ok(|(stream, _)| Socket::Tcp(stream)),
-                Some(Listening::Unix(listener)) => listener.poll_accept(cx).map_ok(|(stream, _)| Socket::Unix(stream)),
+                Some(Listening::Tcp(listener)) => {
+                    listener.poll_accept(cx).map_ok(|(stream, _)| Socket::Tcp(stream))
+                }
+                Some(Listening::Unix(listener)) => {
+                    listener.poll_accept(cx).map_ok(|(stream, _)| Socket::Unix(stream))
+                }
             };
             match polled {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(socket)) => match Connection::open(&self.core, Io::Epoll(EpollSocket::new(socket))) {
-                    Ok(stream) => return Poll::Ready(stream),
-                    Err(_) => self.core.counters.refused.add(1),
-                },
+                Poll::Ready(Ok(socket)) => {
+                    match Connection::open(&self.core, Io::Epoll(EpollSocket::new(socket))) {
+                        Some(stream) => return Poll::Ready(stream),
+                        None => self.core.counters.refused.add(1),
+                    }
+                }
                 Poll::Ready(Err(error)) => {
                     self.core.counters.accept_errors.add(1);
                     tracing::warn!(%error, "accept failed; it goes on in a moment");

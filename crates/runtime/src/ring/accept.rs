@@ -52,10 +52,8 @@ impl RingListener {
             self.arm();
             return Poll::Pending;
         };
-        match Connection::open(&self.core, Io::Ring(RingSocket::direct(slot))) {
-            Ok(stream) => Poll::Ready(stream),
-            Err(_) => unreachable!("the table has room, as was seen above"),
-        }
+        let stream = Connection::open(&self.core, Io::Ring(RingSocket::direct(slot)));
+        Poll::Ready(stream.expect("the table has room, as was seen above"))
     }
 
     fn arm(self: &Rc<Self>) {

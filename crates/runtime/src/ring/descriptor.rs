@@ -28,8 +28,9 @@ impl Descriptor {
     pub(super) fn new(ring: RawFd) -> Self {
         let mut update = ResourceUpdate { offset: u32::MAX, reserved: 0, data: ring as u64 };
         // SAFETY: the kernel reads and writes one structure of its own layout, which lives through the call.
-        let registered =
-            unsafe { libc::syscall(libc::SYS_io_uring_register, ring, REGISTER_RING_FDS, &raw mut update, 1) };
+        let registered = unsafe {
+            libc::syscall(libc::SYS_io_uring_register, ring, REGISTER_RING_FDS, &raw mut update, 1)
+        };
         if registered == 1 { Self::Registered(update.offset) } else { Self::Plain(ring) }
     }
 

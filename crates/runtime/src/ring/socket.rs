@@ -143,7 +143,8 @@ impl Vectored {
             sent -= skipped;
             let rest = &piece[skipped..];
             if !rest.is_empty() {
-                self.vectors.push(libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() });
+                self.vectors
+                    .push(libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() });
             }
         }
         self.header.msg_iov = self.vectors.as_mut_ptr();
@@ -219,7 +220,11 @@ macro_rules! addressed {
 
 /// Receiving.
 impl RingSocket {
-    pub(crate) fn poll_receive(&self, connection: &Rc<Connection>, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
+    pub(crate) fn poll_receive(
+        &self,
+        connection: &Rc<Connection>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<PinnedBytes>> {
         if let Some(bytes) = self.try_receive(connection) {
             return Poll::Ready(Ok(bytes));
         }
@@ -365,7 +370,11 @@ impl RingSocket {
 /// Sending.
 impl RingSocket {
     /// Ready when little enough is unsent for more to be queued.
-    pub(crate) fn poll_send_ready(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_send_ready(
+        &self,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         let unsent_max = connection.core.options.unsent_bytes_max;
         self.poll_unsent(connection, unsent_max, cx)
     }
@@ -425,7 +434,8 @@ impl RingSocket {
             None => None,
             Some(InFlight::Many(many)) => {
                 let header = ptr::from_ref(&many.header);
-                let entry = addressed!(self, |file| opcode::SendMsg::new(file, header).flags(flags as u32).build());
+                let entry =
+                    addressed!(self, |file| opcode::SendMsg::new(file, header).flags(flags as u32).build());
                 Some(ring.push(entry, Op::Send(Rc::clone(connection))))
             }
             Some(InFlight::One { data, sent }) => {
@@ -439,7 +449,8 @@ impl RingSocket {
                         .build());
                     Some(ring.push(entry, Op::SendZeroCopy(Rc::clone(connection), data.share())))
                 } else {
-                    let entry = addressed!(self, |file| opcode::Send::new(file, pointer, len).flags(flags).build());
+                    let entry =
+                        addressed!(self, |file| opcode::Send::new(file, pointer, len).flags(flags).build());
                     Some(ring.push(entry, Op::Send(Rc::clone(connection))))
                 }
             }
