@@ -31,6 +31,7 @@ mod host;
 mod limits;
 mod request;
 mod response;
+mod status;
 mod target;
 mod trailers;
 

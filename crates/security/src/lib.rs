@@ -1,2 +1,8 @@
+//! The security parts of a server, without the server: who a client is, what it may do, and the defences against
+//! what it may try. Everything here works on bytes and header values; sockets, tasks and routers are the caller's.
 #![forbid(unsafe_code)]
-//! security
+
+mod principal;
+
+pub use principal::{Mechanism, Principal};
+pub use secrecy::{ExposeSecret, SecretSlice, SecretString};
