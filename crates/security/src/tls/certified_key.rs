@@ -70,7 +70,7 @@ impl CertifiedKey {
     }
 
     /// Makes a certificate that nobody trusts, **for development only**: signed by itself, valid for 30 days, with
-    /// a key that exists only in this process. `names` are DNS names, wildcards (`*.localhost`) and addresses.
+    /// a key that exists only in this process. `names` are DNS names, wildcards (`*.app.localhost`) and addresses.
     ///
     /// A client has to be told to trust [`Certificate::pem`] (`curl --cacert`).
     ///

@@ -87,6 +87,7 @@ trait Connection {
 
     fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn early_data(reading: ReadEarlyData<'_, '_, Self::Data>, plaintext: &mut Vec<u8>) -> Result<(), Error>;
+    fn has_output(&self) -> bool;
 }
 
 impl Connection for UnbufferedServerConnection {
@@ -105,6 +106,10 @@ impl Connection for UnbufferedServerConnection {
         }
         Ok(())
     }
+
+    fn has_output(&self) -> bool {
+        self.wants_write()
+    }
 }
 
 impl Connection for UnbufferedClientConnection {
@@ -117,6 +122,10 @@ impl Connection for UnbufferedClientConnection {
     fn early_data(_: ReadEarlyData<'_, '_, Self::Data>, _: &mut Vec<u8>) -> Result<(), Error> {
         // A client receives none.
         Ok(())
+    }
+
+    fn has_output(&self) -> bool {
+        self.wants_write()
     }
 }
 
@@ -216,19 +225,14 @@ fn receive<C: Connection>(
     }
 }
 
-/// After an error, takes the alert that rustls has ready for the peer.
+/// After an error, takes what rustls has ready for the peer: the alert. Only that long may it be called, since then
+/// it would read the bad input again.
 fn drain_alert<C: Connection>(connection: &mut C, input: &mut [u8], out: &mut Vec<u8>) {
-    let mut consumed = 0;
-    loop {
-        let UnbufferedStatus { discard, state, .. } = connection.process(&mut input[consumed..]);
-        consumed += discard;
-        match state {
-            Ok(ConnectionState::EncodeTlsData(mut encoding)) => {
-                Target::Vec(out).fill(|slice| filled(&encoding.encode(slice)));
-            }
-            Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
-            _ => return,
-        }
+    while connection.has_output() {
+        let Ok(ConnectionState::EncodeTlsData(mut encoding)) = connection.process(input).state else {
+            return;
+        };
+        Target::Vec(out).fill(|slice| filled(&encoding.encode(slice)));
     }
 }
 
