@@ -3,7 +3,6 @@
 use gimmal_security::tls::{Alert, TlsError, TlsSession, TlsState};
 use proptest::prelude::*;
 
-use crate::clients::{RustlsClient, tls12_client};
 use crate::pair::{Fault, Pair, localhost};
 
 /// What a new server session says to `bytes`, which arrive `step` at a time; and what it answers.
@@ -133,17 +132,6 @@ fn a_handshake_in_crumbs_meets_a_limit() {
 fn endless_empty_records_are_refused() {
     let bytes = [22, 3, 1, 0, 0].repeat(100);
     assert!(answer(&bytes, 64).0.is_err());
-}
-
-#[test]
-fn renegotiation_of_tls12_is_refused() {
-    let (authority, server, _) = localhost();
-    let mut old = RustlsClient::new(&tls12_client(&authority.pem), &server, "localhost");
-    old.settle().unwrap();
-    // Our own alert of refusal cannot be seen from outside, but a hello in the clear, as renegotiation would begin
-    // for somebody without the keys, is.
-    let mut hello = [&[22, 3, 3, 0, 4][..], &[1, 0, 0, 0]].concat();
-    assert!(old.server.receive(&mut hello, &mut Vec::new(), &mut Vec::new()).is_err());
 }
 
 #[test]

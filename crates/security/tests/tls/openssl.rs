@@ -79,6 +79,21 @@ impl Bridge {
 /// A child that does not outlive its test.
 struct Process(Child);
 
+impl Process {
+    fn say(&mut self, line: &str) {
+        self.0.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
+    }
+
+    /// All that it prints, once it has ended.
+    fn output(&mut self) -> String {
+        drop(self.0.stdin.take());
+        let mut text = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        self.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -108,22 +123,28 @@ impl Scene {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// Runs `openssl s_client` against one connection of `config`, which says hello and closes; gives what it
-    /// printed, and how the server's side ended.
-    fn s_client(&self, config: &TlsServerConfig, arguments: &[&str]) -> (String, Result<Bridge, TlsError>) {
+    /// Starts `openssl s_client` towards one connection of `config`.
+    fn start_s_client(&self, config: &TlsServerConfig, arguments: &[&str]) -> (Process, Bridge) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let root = self.path("root.pem");
-        let mut child = Command::new("openssl")
-            .args(["s_client", "-connect", &address, "-CAfile", &root, "-verify_return_error", "-ign_eof"])
+        let child = Command::new("openssl")
+            .args(["s_client", "-connect", &address, "-CAfile", &root, "-verify_return_error"])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.as_mut().unwrap().write_all(b"ping\n").unwrap();
-        let mut bridge = Bridge::new(TlsSession::server(config).unwrap(), listener.accept().unwrap().0);
+        let bridge = Bridge::new(TlsSession::server(config).unwrap(), listener.accept().unwrap().0);
+        (Process(child), bridge)
+    }
+
+    /// Has it say a line, answers with another, and closes; gives what OpenSSL printed, and how the server's side
+    /// ended.
+    fn s_client(&self, config: &TlsServerConfig, arguments: &[&str]) -> (String, Result<Bridge, TlsError>) {
+        let (mut client, mut bridge) = self.start_s_client(config, &[&["-ign_eof"], arguments].concat());
+        client.say("ping\n");
         let result = (|| {
             bridge.open()?;
             assert_eq!(bridge.receive_line()?, "ping\n");
@@ -133,10 +154,7 @@ impl Scene {
             while bridge.receive()? {}
             Ok(bridge)
         })();
-        let output = child.wait_with_output().unwrap();
-        let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        (text, result)
+        (client.output(), result)
     }
 }
 
@@ -171,7 +189,7 @@ fn s_client_speaks_both_versions_with_our_server_and_sees_a_clean_end() {
 }
 
 #[test]
-fn s_client_resumes_and_updates_keys() {
+fn s_client_resumes() {
     if !openssl_is_here() {
         return;
     }
@@ -188,6 +206,54 @@ fn s_client_resumes_and_updates_keys() {
         assert!(result.unwrap().session.is_resumed(), "{text}");
         assert!(text.contains("Reused"), "{text}");
     }
+}
+
+// RFC 8446 section 4.6.3. `k` has s_client change its key, `K` also ask the server to.
+#[test]
+fn s_client_updates_the_keys_of_both_sides() {
+    if !openssl_is_here() {
+        return;
+    }
+    let scene = Scene::new();
+    let server = TlsServerConfig::builder()
+        .certificate(scene.authority.issue(&Leaf::server(&["localhost"])).key())
+        .build()
+        .unwrap();
+    let (mut client, mut bridge) = scene.start_s_client(&server, &["-tls1_3"]);
+    bridge.open().unwrap();
+    for command in ["k\n", "K\n", "K\n", "k\n"] {
+        client.say(command);
+        // Commands are looked for at the start of what was read: one read each.
+        std::thread::sleep(Duration::from_millis(100));
+        client.say("ping\n");
+        assert_eq!(bridge.receive_line().unwrap(), "ping\n");
+        bridge.send(b"pong\n");
+    }
+    bridge.close();
+    let text = client.output();
+    assert_eq!(text.matches("pong").count(), 4, "{text}");
+    assert_eq!(text.matches("KEYUPDATE").count(), 4, "{text}");
+}
+
+// RFC 5746; CVE-2009-3555, CVE-2011-1473. `R` has s_client renegotiate.
+#[test]
+fn s_client_is_refused_renegotiation() {
+    if !openssl_is_here() {
+        return;
+    }
+    let scene = Scene::new();
+    let server = TlsServerConfig::builder()
+        .certificate(scene.authority.issue(&Leaf::server(&["localhost"])).key())
+        .build()
+        .unwrap();
+    let (mut client, mut bridge) = scene.start_s_client(&server, &["-tls1_2"]);
+    bridge.open().unwrap();
+    client.say("ping\n");
+    assert_eq!(bridge.receive_line().unwrap(), "ping\n");
+    client.say("R\n");
+    while matches!(bridge.receive(), Ok(true)) {}
+    let text = client.output();
+    assert!(text.contains("RENEGOTIATING") && text.contains("no renegotiation"), "{text}");
 }
 
 #[test]
