@@ -20,9 +20,12 @@ use super::first_bytes::{FirstBytes, recognise};
 use super::resolver::{self, ACME_TLS, Refusal};
 use super::server::TlsServerConfig;
 
-/// The most received ciphertext that is held for want of the rest: the longest handshake message that rustls takes,
-/// 64 KiB, with the overhead of its records. A peer that cuts it into ever smaller ones meets this limit.
-const HELD_BYTES_MAX: usize = 80 * 1024;
+/// The longest ClientHello that a server waits for. Today's have two kilobytes.
+const HELLO_BYTES_MAX: usize = 16 * 1024;
+/// The longest later message, a client's certificates, with the overhead of its records.
+const CLIENT_MESSAGE_BYTES_MAX: usize = 40 * 1024;
+/// The longest message of a server that rustls takes, 64 KiB, with the overhead of its records.
+const SERVER_MESSAGE_BYTES_MAX: usize = 80 * 1024;
 /// A record's header: type, version, length.
 const HEADER_BYTES: usize = 5;
 
@@ -185,13 +188,28 @@ impl TlsSession {
         }
         let before = self.state;
         let mut received = Received::default();
-        self.receive_records(ciphertext, plaintext, out, &mut received).inspect_err(|error| {
+        self.receive_pieces(ciphertext, plaintext, out, &mut received).inspect_err(|error| {
             self.state = TlsState::Closed;
             self.held = Vec::new();
             self.failure = Some(Box::new(error.clone()));
         })?;
         received.opened = before == TlsState::Handshaking && self.state != TlsState::Handshaking;
         Ok(received)
+    }
+
+    /// During the handshake, takes no more at once than may be held.
+    fn receive_pieces(
+        &mut self,
+        ciphertext: &mut [u8],
+        plaintext: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+        received: &mut Received,
+    ) -> Result<(), TlsError> {
+        if self.state != TlsState::Handshaking || ciphertext.len() <= HELLO_BYTES_MAX {
+            return self.receive_records(ciphertext, plaintext, out, received);
+        }
+        let mut pieces = ciphertext.chunks_mut(HELLO_BYTES_MAX);
+        pieces.try_for_each(|piece| self.receive_records(piece, plaintext, out, received))
     }
 
     fn receive_records(
@@ -221,7 +239,7 @@ impl TlsSession {
             let taken;
             (taken, rest) = rest.split_at_mut(missing(&self.held).min(rest.len()));
             self.held.extend_from_slice(taken);
-            if self.held.len() > HELD_BYTES_MAX {
+            if self.held.len() > self.held_bytes_max() {
                 return Err(TlsError::TooLarge);
             }
             let mut held = std::mem::take(&mut self.held);
@@ -242,6 +260,16 @@ impl TlsSession {
             self.held = Vec::new();
         }
         Ok(())
+    }
+
+    /// How much may be held. rustls looks at all pieces of a message whenever another comes, so that a peer that cuts
+    /// one into crumbs makes work with the square of their number: a server has to keep it small.
+    fn held_bytes_max(&self) -> usize {
+        match self.engine {
+            Engine::Client(_) => SERVER_MESSAGE_BYTES_MAX,
+            Engine::Server(_) if self.engine.facts().protocol_version().is_none() => HELLO_BYTES_MAX,
+            Engine::Server(_) => CLIENT_MESSAGE_BYTES_MAX,
+        }
     }
 
     /// Has rustls work on `input`, and tells how much of it is done with.
