@@ -95,6 +95,12 @@ pub trait Incoming {
 pub struct Body {
     source: Source,
     media_type: Option<&'static str>,
+    extra: Option<Box<Extra>>,
+}
+
+/// What few bodies have.
+#[derive(Default)]
+struct Extra {
     limit: Option<Limit>,
     trailers: Option<Box<dyn FnOnce() -> HeaderMap>>,
 }
@@ -156,7 +162,7 @@ impl Body {
     }
 
     const fn from_source(source: Source) -> Self {
-        Self { source, media_type: None, limit: None, trailers: None }
+        Self { source, media_type: None, extra: None }
     }
 
     /// Without a media type, as a body that was received.
@@ -180,7 +186,7 @@ impl Body {
     /// ```
     #[must_use]
     pub fn with_trailers(mut self, trailers: impl FnOnce() -> HeaderMap + 'static) -> Self {
-        self.trailers = Some(Box::new(trailers));
+        self.extra.get_or_insert_default().trailers = Some(Box::new(trailers));
         self
     }
 
@@ -218,7 +224,11 @@ impl Body {
     /// Fails with [`BodyError::TooLarge`] beyond `limit` bytes from here on; at once if the peer has stated a
     /// greater length.
     pub fn set_limit(&mut self, limit: u64) {
-        self.limit = Some(Limit { limit, left: limit });
+        self.extra.get_or_insert_default().limit = Some(Limit { limit, left: limit });
+    }
+
+    fn limit(&self) -> Option<Limit> {
+        self.extra.as_ref()?.limit
     }
 
     /// The next chunk; `None` at the end.
@@ -234,7 +244,7 @@ impl Body {
 
     /// The trailer section, after the last chunk, once.
     pub fn take_trailers(&mut self) -> Option<HeaderMap> {
-        match (&self.source, self.trailers.take()) {
+        match (&self.source, self.extra.as_mut().and_then(|extra| extra.trailers.take())) {
             (_, Some(trailers)) => Some(trailers()),
             (Source::Incoming(incoming), None) => incoming.take_trailers(),
             _ => None,
@@ -250,7 +260,7 @@ impl Body {
     /// # Cancel safety
     /// What has been read is lost when the future is dropped.
     pub async fn collect(mut self, limit: u64) -> Result<Bytes, BodyError> {
-        let limit = self.limit.map_or(limit, |own| own.limit.min(limit));
+        let limit = self.limit().map_or(limit, |own| own.limit.min(limit));
         self.set_limit(limit);
         if let Some(length) = self.length()
             && length > limit
@@ -274,7 +284,7 @@ impl Body {
 
     /// Polls for the next chunk; `None` at the end.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
-        if let Some(Limit { limit, left }) = self.limit
+        if let Some(Limit { limit, left }) = self.limit()
             && left == limit
             && self.length().is_some_and(|length| length > limit)
         {
@@ -301,18 +311,19 @@ impl Body {
 
     /// Counts a chunk against the limit.
     fn count(&mut self, chunk: Chunk) -> Result<Chunk, BodyError> {
-        if let Some(Limit { limit, left }) = &mut self.limit {
+        if let Some(Limit { limit, left }) = self.extra.as_mut().and_then(|extra| extra.limit.as_mut()) {
             *left = left.checked_sub(chunk.len() as u64).ok_or(BodyError::TooLarge { limit: *limit })?;
         }
         Ok(chunk)
     }
 
-    /// All that is left, if it is in memory: what needs no polling.
-    pub(crate) fn try_into_chunk(self) -> Result<Chunk, Self> {
-        match self {
-            Self { source: Source::Empty | Source::Taken, trailers: None, .. } => Ok(Chunk::new()),
-            Self { source: Source::Chunk(chunk), trailers: None, .. } => Ok(chunk),
-            streaming => Err(streaming),
+    /// All of it, if it is in memory and nothing follows it.
+    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
+        match &self.source {
+            _ if self.extra.is_some() => None,
+            Source::Empty | Source::Taken => Some(&[]),
+            Source::Chunk(chunk) => Some(chunk),
+            _ => None,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::body::{Body, Chunk};
 use crate::config::Timeouts;
 use crate::error::Error;
 use crate::incoming::IncomingBody;
-use crate::outgoing::{self, Outcome};
+use crate::outgoing::{self, Begun, Outcome};
 use crate::request::{Head, Request};
 use crate::router::Endpoint;
 use crate::response::{IntoResponse, Response};
@@ -240,7 +240,7 @@ pub(crate) struct Facts {
     pub(crate) head_request: bool,
     /// The client asked for another protocol, or for a tunnel.
     pub(crate) may_upgrade: bool,
-    /// What it asked to be done with the connection.
+    /// Whether the connection stays open; at first, whether the client wants that.
     pub(crate) keep_alive: bool,
 }
 
@@ -270,10 +270,10 @@ async fn exchanges(connection: Rc<Connection>) -> After {
             Next::None => return After::Idle,
             Next::Gone => return After::Close,
             Next::Refused(error) => {
-                let response = error.into_response();
-                let outcome = outgoing::send(&connection, &mut out, response, Facts::of_nothing(), false).await;
+                // Its text is short: it is collected at once.
+                let _ = outgoing::begin(&connection, &mut out, error.into_response(), Facts::of_nothing());
                 connection.queue(&mut out);
-                return if let Outcome::Failed = outcome { After::Abort } else { After::Linger };
+                return After::Linger;
             }
         };
         let after = exchange(&connection, head, &mut out).await;
@@ -404,7 +404,11 @@ async fn exchange(connection: &Rc<Connection>, mut head: Box<Head>, out: &mut Ou
     let status = response.status();
     let may_follow = incoming.as_ref().is_none_or(|incoming| incoming.may_be_finished());
     let keep_alive = facts.keep_alive && may_follow && !connection.stream().core().is_draining();
-    let outcome = outgoing::send(connection, out, response, facts, keep_alive).await;
+    let outcome = match outgoing::begin(connection, out, response, Facts { keep_alive, ..facts }) {
+        Begun::Done(outcome) => outcome,
+        // Boxed, so that it takes no room in what every request needs.
+        Begun::Rest(rest) => Box::pin(outgoing::finish(connection, out, rest)).await,
+    };
     if let Some(record) = record {
         let bytes = if let Outcome::Sent { bytes, .. } = outcome { Some(bytes) } else { None };
         record.write(connection, status, bytes).await;
@@ -455,7 +459,7 @@ fn body_of(
         return (Body::empty(), None);
     }
     let limits = &connection.service.config.limits;
-    let limits = Limits { body_bytes: limit.unwrap_or(limits.body_bytes), ..limits.clone() };
+    let limits = Limits { body_bytes: limit.unwrap_or(limits.body_bytes), ..*limits };
     if let BodyFraming::Length(length) = framing
         && length <= limits.body_bytes
     {
@@ -466,4 +470,15 @@ fn body_of(
     }
     let incoming = IncomingBody::new(connection, framing, &limits, parsed.expects_continue());
     (Body::incoming(Rc::clone(&incoming) as _), Some(incoming))
+}
+#[cfg(test)]
+mod sizes {
+    #[test]
+    fn print() {
+        use super::*;
+        fn of<T, R>(_: impl Fn(T) -> R) -> usize { size_of::<R>() }
+        fn of2<A, B, R>(_: impl Fn(A, B) -> R) -> usize { size_of::<R>() }
+        eprintln!("Response {} Body {} Chunk {} Request {} Head {} HeaderMap {}", size_of::<Response>(), size_of::<Body>(), size_of::<Chunk>(), size_of::<Request>(), size_of::<Head>(), size_of::<http::HeaderMap>());
+        eprintln!("exchanges {} serve {} connection {} linger {}", of(exchanges), of2(serve), size_of::<Connection>(), of(linger));
+    }
 }

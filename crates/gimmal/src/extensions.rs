@@ -14,7 +14,7 @@ use std::fmt;
 /// assert_eq!(extensions.get::<u64>(), None);
 /// ```
 #[derive(Default)]
-pub struct Extensions(Option<Box<HashMap<TypeId, Box<dyn Any>>>>);
+pub struct Extensions(Option<HashMap<TypeId, Box<dyn Any>>>);
 
 impl Extensions {
     /// No values.
@@ -49,6 +49,6 @@ impl Extensions {
 
 impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Extensions({})", self.0.as_ref().map_or(0, |values| values.len()))
+        write!(f, "Extensions({})", self.0.as_ref().map_or(0, HashMap::len))
     }
 }

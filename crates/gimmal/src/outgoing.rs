@@ -31,20 +31,28 @@ pub(crate) enum Outcome {
     Upgrade(Upgrade),
 }
 
-/// Sends a response: collects it in `out` as far as it is small and at hand, and queues it where it is not.
-pub(crate) async fn send(
-    connection: &Connection,
-    out: &mut OutBuf,
-    mut response: Response,
-    facts: Facts,
-    keep_alive: bool,
-) -> Outcome {
+/// How sending a response begins.
+pub(crate) enum Begun {
+    /// All of it is collected.
+    Done(Outcome),
+    /// The body is to follow.
+    Rest(Rest),
+}
+
+/// A body that is too large to be collected, or not made yet.
+pub(crate) struct Rest {
+    body: Body,
+    encoded: Encoded,
+}
+
+/// Begins to send a response: collects it in `out` as far as it is small and at hand.
+pub(crate) fn begin(connection: &Connection, out: &mut OutBuf, mut response: Response, facts: Facts) -> Begun {
     let switches = response.status().is_informational();
     match response.take_upgrade() {
         Some(upgrade) if facts.may_upgrade => {
             // A tunnel has no body and no length of one (RFC 9110, section 9.3.6).
-            let _ = push_head(connection, out, &response, None, BodyFraming::None, Facts { keep_alive, ..facts });
-            return Outcome::Upgrade(upgrade);
+            let _ = push_head(connection, out, &response, None, BodyFraming::None, facts);
+            return Begun::Done(Outcome::Upgrade(upgrade));
         }
         None if !switches => {}
         _ => {
@@ -53,32 +61,27 @@ pub(crate) async fn send(
             response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
         }
     }
-    let body = response.take_body();
-    let media_type = body.media_type();
-    let facts = Facts { keep_alive, ..facts };
-    match body.try_into_chunk() {
-        Ok(chunk) => {
-            let framing = BodyFraming::Length(chunk.len() as u64);
-            let encoded = push_head(connection, out, &response, media_type, framing, facts);
-            if encoded.framing == BodyFraming::None {
-                return Outcome::Sent { bytes: 0, keep_alive: encoded.keep_alive };
-            }
-            let bytes = chunk.len() as u64;
-            match push_chunk(connection, out, chunk).await {
-                Ok(()) => Outcome::Sent { bytes, keep_alive: encoded.keep_alive },
-                Err(_) => Outcome::Failed,
-            }
+    let framing = response.body().length().map_or(BodyFraming::Chunked, BodyFraming::Length);
+    let encoded = push_head(connection, out, &response, response.body().media_type(), framing, facts);
+    if encoded.framing == BodyFraming::None {
+        return Begun::Done(Outcome::Sent { bytes: 0, keep_alive: encoded.keep_alive });
+    }
+    match response.body().in_memory() {
+        Some(chunk) if chunk.len() <= COPIED_BYTES_MAX => {
+            out.extend_from_slice(chunk);
+            Begun::Done(Outcome::Sent { bytes: chunk.len() as u64, keep_alive: encoded.keep_alive })
         }
-        Err(body) => {
-            let framing = body.length().map_or(BodyFraming::Chunked, BodyFraming::Length);
-            let encoded = push_head(connection, out, &response, media_type, framing, facts);
-            match push_stream(connection, out, encoded.framing, body).await {
-                Ok(bytes) => Outcome::Sent { bytes, keep_alive: encoded.keep_alive },
-                Err(error) => {
-                    tracing::debug!(%error, "a response was cut off");
-                    Outcome::Failed
-                }
-            }
+        _ => Begun::Rest(Rest { body: response.take_body(), encoded }),
+    }
+}
+
+/// Sends the rest of a response, as it is made and as the client takes it.
+pub(crate) async fn finish(connection: &Connection, out: &mut OutBuf, rest: Rest) -> Outcome {
+    match push_body(connection, out, rest.encoded.framing, rest.body).await {
+        Ok(bytes) => Outcome::Sent { bytes, keep_alive: rest.encoded.keep_alive },
+        Err(error) => {
+            tracing::debug!(%error, "a response was cut off");
+            Outcome::Failed
         }
     }
 }
@@ -134,15 +137,12 @@ enum CutOff {
 }
 
 /// Sends a body as it is made; how many bytes it had.
-async fn push_stream(
+async fn push_body(
     connection: &Connection,
     out: &mut OutBuf,
     framing: BodyFraming,
     mut body: Body,
 ) -> Result<u64, CutOff> {
-    if framing == BodyFraming::None {
-        return Ok(0);
-    }
     let mut sent = 0;
     while let Some(chunk) = next_chunk(connection, out, &mut body).await? {
         if chunk.is_empty() {

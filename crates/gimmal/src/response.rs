@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -23,10 +24,14 @@ use crate::upgrade::Upgrade;
 #[derive(Debug, Default)]
 pub struct Response {
     status: StatusCode,
-    headers: HeaderMap,
+    /// Boxed, since a response moves more often than it has fields of its own.
+    headers: Option<Box<HeaderMap>>,
     body: Body,
     extra: Option<Box<Extra>>,
 }
+
+/// The fields of a response that has none.
+static NO_HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
 
 /// What few responses have.
 #[derive(Debug, Default)]
@@ -64,12 +69,12 @@ impl Response {
     /// The header fields. `Date`, `Content-Length`, `Transfer-Encoding` and `Connection` are the server's to add.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
-        &self.headers
+        self.headers.as_deref().unwrap_or_else(|| &NO_HEADERS)
     }
 
     /// The header fields, to be changed. A value can never hold a line break: [`HeaderValue`] refuses it.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        &mut self.headers
+        self.headers.get_or_insert_default()
     }
 
     /// Sets a header field, in place of all of its name.
@@ -80,7 +85,7 @@ impl Response {
     /// ```
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers_mut().insert(name, value);
         self
     }
 
@@ -239,12 +244,13 @@ impl<T: IntoResponse> IntoResponse for (StatusCode, T) {
 impl<T: IntoResponse> IntoResponse for (HeaderMap, T) {
     fn into_response(self) -> Response {
         let mut response = self.1.into_response();
+        let headers = response.headers_mut();
         // A field that comes several times stays so: only what was there before it is replaced.
         for name in self.0.keys() {
-            response.headers.remove(name);
+            headers.remove(name);
         }
         for (name, value) in &self.0 {
-            response.headers.append(name, value.clone());
+            headers.append(name, value.clone());
         }
         response
     }
@@ -260,7 +266,7 @@ impl<T: IntoResponse, const N: usize> IntoResponse for ([(HeaderName, HeaderValu
     fn into_response(self) -> Response {
         let mut response = self.1.into_response();
         for (name, value) in self.0 {
-            response.headers.insert(name, value);
+            response.headers_mut().insert(name, value);
         }
         response
     }

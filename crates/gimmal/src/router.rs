@@ -203,7 +203,7 @@ impl Endpoint {
             middleware: middleware.iter().map(MakeMiddleware::make).collect(),
             body_limit,
             pattern: names.map(|names| Rc::clone(&names.pattern)),
-            parameter_names: names.map_or_else(|| Rc::default(), |names| Rc::clone(&names.parameters)),
+            parameter_names: names.map_or_else(Rc::default, |names| Rc::clone(&names.parameters)),
         })
     }
 
@@ -359,14 +359,15 @@ impl Router {
 
     /// Finds what answers a request, and notes the parameters of its path.
     pub(crate) fn find(&self, head: &mut Head) -> &Rc<Endpoint> {
-        head.normalized = normalize_path(head.view().path());
         let Head { parsed, bytes, normalized, parameters } = head;
         let view = parsed.view(bytes);
+        let sent = view.path();
+        *normalized = normalize_path(sent);
         let path = match normalized {
             Some(path) => path.as_str(),
             // The target of CONNECT has no path.
-            None if view.path().is_empty() => "/",
-            None => view.path(),
+            None if sent.is_empty() => "/",
+            None => sent,
         };
         match self.blueprint.matcher.at(path) {
             Ok(matched) => {
