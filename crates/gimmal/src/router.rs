@@ -77,7 +77,10 @@ impl Blueprint {
         let mut blueprint = Self {
             matcher: matchit::Router::new(),
             routes: Vec::new(),
-            fallback: app.fallback.clone().unwrap_or_else(|| MakeHandler::new(async || StatusCode::NOT_FOUND)),
+            fallback: app
+                .fallback
+                .clone()
+                .unwrap_or_else(|| MakeHandler::new(async || StatusCode::NOT_FOUND)),
             middleware: app.middleware.clone(),
             body_limit: app.body_limit,
             states: Vec::new(),
@@ -172,7 +175,10 @@ fn check_pattern(pattern: &str) -> Result<(), AppError> {
     if pattern.starts_with('/') {
         return Ok(());
     }
-    Err(AppError::Pattern { pattern: pattern.to_owned(), reason: "it does not begin with a slash".to_owned() })
+    Err(AppError::Pattern {
+        pattern: pattern.to_owned(),
+        reason: "it does not begin with a slash".to_owned(),
+    })
 }
 
 impl fmt::Debug for Blueprint {
