@@ -329,6 +329,8 @@ impl Core {
     /// # Errors
     /// What the ring fails with for good.
     pub(crate) fn round(self: &Rc<Self>) -> io::Result<bool> {
+        // A clock that stood still while the core slept would let the deadlines of whoever comes now pass at once.
+        self.clock.refresh();
         let mut busy = self.take_posts();
         if let Some(ring) = &self.ring {
             let mut completions = self.completions.take();
