@@ -431,17 +431,21 @@ impl Core {
             connection.reset();
         }
         if let Some(ring) = &self.ring {
-            let mut pending = VecDeque::new();
-            let drained = ring.borrow_mut().drain(|op, completion| pending.push_back((op, completion)));
-            for (op, completion) in pending {
-                dispatch(op, completion);
-            }
-            if !drained {
-                tracing::error!(
-                    core = self.index(),
-                    "the ring did not let go of its operations; their memory is kept"
-                );
-                std::mem::forget(Rc::clone(self));
+            // What completes may ask for more: a connection is closed when its last operation has ended.
+            while ring.borrow().in_flight() > 0 {
+                let mut pending = VecDeque::new();
+                let drained = ring.borrow_mut().drain(|op, completion| pending.push_back((op, completion)));
+                for (op, completion) in pending {
+                    dispatch(op, completion);
+                }
+                if !drained {
+                    tracing::error!(
+                        core = self.index(),
+                        "the ring did not let go of its operations; their memory is kept"
+                    );
+                    std::mem::forget(Rc::clone(self));
+                    break;
+                }
             }
         }
         for connection in self.open() {
