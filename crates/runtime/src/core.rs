@@ -53,6 +53,7 @@ pub struct Core {
     /// The driver is under way and will see what becomes ready.
     running: Cell<bool>,
     draining: Cell<bool>,
+    listeners: Cell<usize>,
     stop: Rc<Cell<bool>>,
     drain_begins: WakerList,
     connection_closes: WakerList,
@@ -97,6 +98,7 @@ impl Core {
             driver: RefCell::default(),
             running: Cell::new(false),
             draining: Cell::new(false),
+            listeners: Cell::new(0),
             stop: Rc::default(),
             drain_begins: WakerList::default(),
             connection_closes: WakerList::default(),
@@ -214,8 +216,22 @@ impl Core {
         .await;
     }
 
-    /// Begins a graceful shutdown of this core: listeners stop, and idle connections have
-    /// [`Options::drain_idle`] left.
+    /// Waits until a graceful shutdown has come to its end: nothing listens on this core any more, and no
+    /// connection is open.
+    pub async fn drained(&self) {
+        self.draining().await;
+        poll_fn(|cx| {
+            if self.listeners.get() == 0 && self.open_connections() == 0 {
+                return Poll::Ready(());
+            }
+            self.connection_closes.add(cx.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Begins a graceful shutdown of this core: listeners hand out what has come to them and stop, and idle
+    /// connections have [`Options::drain_idle`] left.
     pub fn drain(&self) {
         if self.draining.replace(true) {
             return;
@@ -243,7 +259,20 @@ impl Core {
 /// Connections.
 impl Core {
     pub(crate) fn may_accept(&self) -> bool {
-        !self.draining.get() && !self.table.borrow().is_full()
+        !self.draining.get() && self.has_room()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        !self.table.borrow().is_full()
+    }
+
+    pub(crate) fn listener_opened(&self) {
+        self.listeners.set(self.listeners.get() + 1);
+    }
+
+    pub(crate) fn listener_closed(&self) {
+        self.listeners.set(self.listeners.get() - 1);
+        self.connection_closes.wake_all();
     }
 
     pub(crate) fn wake_when_one_closes(&self, waker: &Waker) {

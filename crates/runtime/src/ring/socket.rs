@@ -34,7 +34,7 @@ const ZERO_COPY_COPIED: i32 = i32::MIN;
 enum File {
     /// A slot of the ring's own file table, as accepting gives.
     Direct(u32),
-    /// An outgoing connection.
+    /// An outgoing connection, or one that was accepted while the core drained.
     Descriptor(Rc<OwnedFd>),
 }
 
