@@ -264,11 +264,11 @@ async fn serve(
             Err(error) => tracing::error!(core = core.index(), %error, "a socket cannot be accepted on"),
         }
     }
-    if signals && core.index() == 0 {
+    if signals {
         core.spawn(stop_on_signal(Rc::clone(&core)));
     }
     core.draining().await;
-    if tokio::time::timeout(shutdown, core.connections_closed()).await.is_err() {
+    if tokio::time::timeout(shutdown, core.drained()).await.is_err() {
         tracing::warn!(
             core = core.index(),
             connections = core.open_connections(),
@@ -293,19 +293,20 @@ async fn accept(core: Rc<Core>, listener: Listener, protocol: Protocol, service:
     }
 }
 
+/// Each core sees to itself, since any of them may have stopped when the second signal comes.
 async fn stop_on_signal(core: Rc<Core>) {
     let mut signals = match StopSignals::new() {
         Ok(signals) => signals,
-        Err(error) => {
-            return tracing::error!(%error, "signals cannot be watched; only a call stops the server");
-        }
+        Err(error) => return tracing::error!(%error, "signals cannot be watched; only a call stops the server"),
     };
     let signal = signals.recv().await;
-    tracing::info!(signal, "stopping: no new connections, and those that are busy have time to finish");
-    core.handles().iter().for_each(CoreHandle::drain);
+    if core.index() == 0 {
+        tracing::info!(signal, "stopping: no new connections, and those that are busy have time to finish");
+    }
+    core.drain();
     let signal = signals.recv().await;
-    tracing::warn!(signal, "stopping at once");
-    core.handles().iter().for_each(CoreHandle::stop);
+    tracing::warn!(signal, core = core.index(), "stopping at once");
+    core.handle().stop();
 }
 
 /// A server that runs. Dropping it leaves it running.
