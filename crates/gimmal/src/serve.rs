@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gimmal_runtime::{Core, CoreHandle, Listener, LocalFuture, Signal, Signals, Stream as Socket};
+use gimmal_runtime::{Core, Listener, LocalFuture, Signal, Signals, Stream as Socket};
 use gimmal_security::tls::{TlsError, TlsServerConfig};
 use http::{HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
@@ -56,7 +56,7 @@ pub(crate) async fn serve(
         }
     }
     core.draining().await;
-    if tokio::time::timeout(shutdown, core.connections_closed()).await.is_err() {
+    if tokio::time::timeout(shutdown, core.drained()).await.is_err() {
         tracing::warn!(
             core = core.index(),
             connections = core.open_connections(),
@@ -172,6 +172,7 @@ fn host_of(authority: &str) -> Option<&str> {
 }
 
 /// Stops at SIGTERM and SIGINT, gracefully the first time and at once the second; reads certificates again at SIGHUP.
+/// Each core sees to itself, since any of them may have stopped when the second signal comes.
 pub(crate) async fn act_on_signals(core: Rc<Core>, certificates: Certificates) {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
@@ -179,18 +180,20 @@ pub(crate) async fn act_on_signals(core: Rc<Core>, certificates: Certificates) {
             return tracing::error!(%error, "signals cannot be watched; only a call stops the server");
         }
     };
-    let mut stopping = false;
+    let is_first = core.index() == 0;
     loop {
         match signals.recv().await {
-            Signal::Hangup => certificates.reload_off_core("SIGHUP").await,
-            signal if stopping => {
-                tracing::warn!(%signal, "stopping at once");
-                core.handles().iter().for_each(CoreHandle::stop);
+            Signal::Hangup if is_first => certificates.reload_off_core("SIGHUP").await,
+            Signal::Hangup => {}
+            signal if core.is_draining() => {
+                tracing::warn!(%signal, core = core.index(), "stopping at once");
+                core.handle().stop();
             }
             signal => {
-                stopping = true;
-                tracing::info!(%signal, "stopping: no new connections, and those that are busy have time to finish");
-                core.handles().iter().for_each(CoreHandle::drain);
+                if is_first {
+                    tracing::info!(%signal, "stopping: no new connections, and those that are busy have time to finish");
+                }
+                core.drain();
             }
         }
     }

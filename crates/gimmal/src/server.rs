@@ -316,9 +316,9 @@ impl Server {
             let sockets = std::mem::take(&mut sockets[core.index()]);
             if core.index() == 0 {
                 core.spawn(watched.clone().watch());
-                if signals {
-                    core.spawn(serve::act_on_signals(Rc::clone(&core), watched.clone()));
-                }
+            }
+            if signals {
+                core.spawn(serve::act_on_signals(Rc::clone(&core), watched.clone()));
             }
             serve::serve(core, sockets, Arc::clone(&blueprint), config.clone())
         })?;
