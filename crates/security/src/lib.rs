@@ -2,6 +2,8 @@
 //! what it may try. Everything here works on bytes and header values; sockets, tasks and routers are the caller's.
 #![forbid(unsafe_code)]
 
+pub mod basic;
+pub mod credentials;
 mod principal;
 
 pub use principal::{Mechanism, Principal};
