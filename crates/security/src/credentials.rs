@@ -66,7 +66,7 @@ impl<'a> Credentials<'a> {
             return Ok(credentials);
         }
         cursor.space()?;
-        if let Some(token68) = cursor.token68_before(|rest| rest.is_empty()) {
+        if let Some(token68) = cursor.token68_before(<[u8]>::is_empty) {
             credentials.token68 = Some(token68);
             return Ok(credentials);
         }

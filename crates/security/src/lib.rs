@@ -4,7 +4,11 @@
 
 pub mod basic;
 pub mod credentials;
+pub mod digest;
+mod mac_key;
 mod principal;
+mod random;
 
+pub use mac_key::{MacKey, MacKeyTooShort};
 pub use principal::{Mechanism, Principal};
 pub use secrecy::{ExposeSecret, SecretSlice, SecretString};
