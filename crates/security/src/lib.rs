@@ -6,6 +6,7 @@ pub mod basic;
 pub mod credentials;
 pub mod digest;
 mod mac_key;
+pub mod password;
 mod principal;
 mod random;
 
