@@ -2,7 +2,9 @@
 //! what it may try. Everything here works on bytes and header values; sockets, tasks and routers are the caller's.
 #![forbid(unsafe_code)]
 
+pub mod api_key;
 pub mod basic;
+pub mod client_certificate;
 pub mod credentials;
 pub mod digest;
 mod mac_key;
