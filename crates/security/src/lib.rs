@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api_key;
+pub mod attempts;
 pub mod basic;
 pub mod client_certificate;
 pub mod credentials;
