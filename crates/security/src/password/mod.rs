@@ -34,6 +34,7 @@ mod blocklist;
 mod params;
 mod policy;
 mod stored;
+mod verified;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,6 +48,7 @@ use zeroize::Zeroizing;
 pub use self::params::Argon2Params;
 pub use self::policy::{PasswordPolicy, PasswordPolicyError};
 use self::stored::{Argon2Hash, StoredHash};
+pub use self::verified::VerifiedPasswords;
 use crate::random::random_bytes;
 
 /// Bytes of a password beyond which it is refused unread.
