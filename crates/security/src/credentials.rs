@@ -46,7 +46,7 @@ pub enum CredentialsError {
 /// assert_eq!(digest.param("Username"), Some(&b"M\"ufasa"[..]));
 /// # Ok::<(), gimmal_security::credentials::CredentialsError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Credentials<'a> {
     scheme: &'a str,
     token68: Option<&'a str>,

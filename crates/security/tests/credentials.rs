@@ -148,7 +148,7 @@ proptest! {
             let got: Vec<_> = read.params().map(|(_, value)| value.to_vec()).collect();
             let expected: Vec<_> = values.iter().map(|value| value.as_bytes().to_vec()).collect();
             prop_assert_eq!(got, expected);
-            prop_assert_eq!(read, &Credentials::parse(text.as_bytes()).unwrap());
+            prop_assert_eq!(Ok(describe(read)), self::read(text.as_bytes()));
         }
     }
 }

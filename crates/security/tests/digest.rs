@@ -280,8 +280,9 @@ fn a_nonce_ages_and_is_replaced_without_a_prompt() {
         "stale tells of a right password"
     );
     assert!(Client { nonce, ..client.clone() }.send(&digest, NOW + 101).is_ok());
-    // A clock that was set back makes no nonce invalid.
+    // A clock that was set back a little makes no nonce invalid; one that was far ahead does.
     assert!(at(6, NOW - 10).is_ok());
+    assert_eq!(at(7, NOW - 101).unwrap_err(), DigestError::Stale);
 }
 
 #[test]

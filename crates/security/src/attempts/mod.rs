@@ -17,7 +17,8 @@
 //!
 //! An attempt counts as failed from its start until it is known to be right, so that a thousand at a time get no
 //! further than one after the other do. A guess that was just counted is not counted again: a program that sends its
-//! password with each of many requests at a time, or that keeps sending a wrong one, makes it no worse.
+//! password with each of many requests at a time, or that keeps sending a wrong one, makes it no worse. Digest shows no
+//! guess: there, begin an attempt when the secret is already looked up, and verify without waiting for anything else.
 //!
 //! ```
 //! use std::time::Instant;

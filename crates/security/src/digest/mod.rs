@@ -311,16 +311,12 @@ impl DigestScheme {
         }
         let nonce = Nonce::decode(&credentials.nonce, &self.key, self.realm.as_str())
             .filter(|_| credentials.opaque == self.opaque)
-            .filter(|nonce| self.age_secs(*nonce, now) <= self.nonce_lifetime_secs)
+            .filter(|nonce| nonce.is_in_use(now, self.nonce_lifetime_secs))
             .filter(|nonce| self.counts.take(*nonce, credentials.count, now, self.nonce_lifetime_secs))
             .ok_or(DigestError::Stale)?;
-        let next_nonce = (self.age_secs(nonce, now) > self.nonce_lifetime_secs / 2)
+        let next_nonce = (nonce.age_secs(now) > self.nonce_lifetime_secs / 2)
             .then(|| Nonce::new(now).encode(&self.key, self.realm.as_str()));
         Ok(DigestProof { credentials: credentials.clone(), secret: secret.clone(), next_nonce })
-    }
-
-    fn age_secs(&self, nonce: Nonce, now: u64) -> u64 {
-        now.saturating_sub(nonce.issued_at)
     }
 }
 

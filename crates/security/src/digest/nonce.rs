@@ -21,13 +21,22 @@ const WINDOW: u32 = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Nonce {
     /// Seconds since 1970.
-    pub(super) issued_at: u64,
+    issued_at: u64,
     number: u64,
 }
 
 impl Nonce {
     pub(super) fn new(now: u64) -> Self {
         Self { issued_at: now, number: u64::from_ne_bytes(random_bytes()) }
+    }
+
+    pub(super) fn age_secs(self, now: u64) -> u64 {
+        now.saturating_sub(self.issued_at)
+    }
+
+    /// Whether it is not too old. Nor may it be far in the future, where a clock may have been.
+    pub(super) fn is_in_use(self, now: u64, lifetime_secs: u64) -> bool {
+        self.issued_at.abs_diff(now) <= lifetime_secs
     }
 
     pub(super) fn encode(self, key: &MacKey, realm: &str) -> String {
@@ -110,16 +119,20 @@ impl NonceCounts {
         if let Some(known) = set.counts.iter_mut().flatten().find(|known| known.nonce == nonce) {
             return known.take(count);
         }
+        // What was issued while the clock was ahead is not in use any more.
+        if set.forgotten_at > now.saturating_add(lifetime_secs) {
+            set.forgotten_at = 0;
+        }
         if nonce.issued_at <= set.forgotten_at {
             return false;
         }
-        // An empty place comes first, then the oldest.
-        let Some(place) = set.counts.iter_mut().min_by_key(|place| place.map_or(0, |c| c.nonce.issued_at))
-        else {
-            return false;
-        };
-        let evicted = place.replace(Counts { nonce, highest: count, seen: 1 });
-        if let Some(evicted) = evicted.filter(|c| now.saturating_sub(c.nonce.issued_at) <= lifetime_secs) {
+        // First comes a place that is empty or out of use, then the oldest.
+        let in_use =
+            |place: Option<Counts>| place.filter(|counts| counts.nonce.is_in_use(now, lifetime_secs));
+        let issued_at = |place: &&mut Option<Counts>| in_use(**place).map(|counts| counts.nonce.issued_at);
+        let Some(place) = set.counts.iter_mut().min_by_key(issued_at) else { return false };
+        let evicted = in_use(place.replace(Counts { nonce, highest: count, seen: 1 }));
+        if let Some(evicted) = evicted {
             set.forgotten_at = set.forgotten_at.max(evicted.nonce.issued_at);
         }
         true
@@ -180,6 +193,19 @@ mod tests {
         let later = 1001 + LIFETIME_SECS;
         assert!(table.take(Nonce::new(later), 1, later, LIFETIME_SECS));
         assert!(table.take(Nonce::new(1000), 1, later, LIFETIME_SECS));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_leaves_nothing_behind() {
+        let table = NonceCounts::new(4);
+        let ahead = 1_000_000;
+        for n in 0..20 {
+            table.take(Nonce::new(ahead + n), 1, ahead + n, LIFETIME_SECS);
+        }
+        let nonce = Nonce::new(1000);
+        assert!(table.take(nonce, 1, 1000, LIFETIME_SECS));
+        assert!(!table.take(nonce, 1, 1000, LIFETIME_SECS));
+        assert!(!Nonce::new(ahead).is_in_use(1000, LIFETIME_SECS));
     }
 
     proptest! {

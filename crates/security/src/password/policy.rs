@@ -78,7 +78,7 @@ impl PasswordPolicy {
     /// Characters that a password has at least where it is all that proves who someone is.
     pub const SINGLE_FACTOR_CHARS_MIN: usize = 15;
     /// Characters that a password has at least where it is one of two factors.
-    pub const SECOND_FACTOR_CHARS_MIN: usize = 8;
+    pub const MULTI_FACTOR_CHARS_MIN: usize = 8;
     /// The lowest limit that a policy may set to the length of passwords.
     pub const CHARS_MAX_MIN: usize = 64;
 
@@ -90,8 +90,8 @@ impl PasswordPolicy {
 
     /// For passwords that go together with a second factor: 8 to 256 characters.
     #[must_use]
-    pub fn with_second_factor() -> Self {
-        Self { chars_min: Self::SECOND_FACTOR_CHARS_MIN, ..Self::single_factor() }
+    pub fn multi_factor() -> Self {
+        Self { chars_min: Self::MULTI_FACTOR_CHARS_MIN, ..Self::single_factor() }
     }
 
     /// Asks for more characters. Fewer than the policy asks for already changes nothing.
@@ -219,15 +219,15 @@ mod tests {
         // Fourteen code points, of which one is written as two.
         let decomposed = "ho\u{308}chst geheim!";
         assert_eq!(check(&policy, decomposed), Err(PasswordPolicyError::TooShort { chars_min: 15 }));
-        let with_second_factor = PasswordPolicy::with_second_factor();
-        assert_eq!(check(&with_second_factor, "b7#kq0Zx"), Ok(()));
+        let multi_factor = PasswordPolicy::multi_factor();
+        assert_eq!(check(&multi_factor, "b7#kq0Zx"), Ok(()));
         let too_short = Err(PasswordPolicyError::TooShort { chars_min: 8 });
-        assert_eq!(check(&with_second_factor, "b7#kq0Z"), too_short);
+        assert_eq!(check(&multi_factor, "b7#kq0Z"), too_short);
     }
 
     #[test]
     fn limits_cannot_be_set_below_the_standard() {
-        let policy = PasswordPolicy::with_second_factor().with_chars_min(1).with_chars_max(10);
+        let policy = PasswordPolicy::multi_factor().with_chars_min(1).with_chars_max(10);
         assert_eq!((policy.chars_min, policy.chars_max), (8, 64));
         let long = "a lion sleeps ".repeat(5);
         assert_eq!(check(&policy, &long), Err(PasswordPolicyError::TooLong { chars_max: 64 }));
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn common_passwords_and_what_is_made_of_them() {
-        let policy = PasswordPolicy::with_second_factor().with_blocked(["Savannah Sunrise"]);
+        let policy = PasswordPolicy::multi_factor().with_blocked(["Savannah Sunrise"]);
         for common in [
             "password",
             "PassWord",
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn names_of_user_and_service() {
-        let policy = PasswordPolicy::with_second_factor();
+        let policy = PasswordPolicy::multi_factor();
         for guessable in [
             "mufasa01",
             "Mufasa-Mufasa",
@@ -311,7 +311,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_judged_without_panic(text in "\\PC{0,40}", context in "\\PC{0,12}") {
-            let policy = PasswordPolicy::with_second_factor();
+            let policy = PasswordPolicy::multi_factor();
             let _ = policy.check(&SecretString::from(text), &[&context]);
         }
     }

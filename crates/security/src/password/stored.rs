@@ -289,3 +289,42 @@ fn hexadecimal(text: &str) -> Result<Vec<u8>, PasswordError> {
     }
     pairs.map(|pair| Ok((digit(pair[0])? << 4 | digit(pair[1])?) as u8)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn arbitrary_hashes_never_panic(text in "\\PC{0,80}") {
+            let _ = StoredHash::parse(&text);
+        }
+
+        #[test]
+        fn arbitrary_hashes_of_known_kinds_never_panic(
+            kind in "(\\$argon2(id|i|d)\\$v=19|\\$2[aby]|\\$scrypt|\\$pbkdf2(-sha(1|256|512))?|scrypt:[0-9]{1,11}:[0-9]{1,11}:[0-9]{1,11}|pbkdf2:sha(1|256|512):[0-9]{1,11}|pbkdf2_sha256)",
+            params in "(m|ln|i)?=?[0-9]{0,11}(,(t|r|l)=[0-9]{0,11})?(,p=[0-9]{0,11})?",
+            rest in "(\\$[0-9A-Za-z+/.=]{0,64}){0,3}",
+        ) {
+            let _ = StoredHash::parse(&format!("{kind}${params}{rest}"));
+            let _ = StoredHash::parse(&format!("{kind}{rest}"));
+        }
+
+        /// What is written is read as it was.
+        #[test]
+        fn phc_strings_are_read_as_they_were_written(
+            salt in prop::collection::vec(any::<u8>(), 8..=48),
+            hash in prop::collection::vec(any::<u8>(), HASH_BYTES_MIN..=HASH_BYTES_MAX),
+            (memory_kib, passes, lanes) in (8..1000_u32, 1..5_u32, 1..16_u32),
+        ) {
+            let params = Argon2Params::within_limits(memory_kib, passes, lanes).unwrap();
+            let (algorithm, version) = (Algorithm::Argon2id, Version::V0x13);
+            let written = Argon2Hash { algorithm, version, params, salt: salt.clone(), hash: hash.clone() };
+            let Ok(StoredHash::Argon2(read)) = StoredHash::parse(&written.to_phc()) else { panic!() };
+            prop_assert_eq!((read.algorithm, read.version), (algorithm, version));
+            prop_assert_eq!((read.params, read.salt, read.hash), (params, salt, hash));
+        }
+    }
+}
