@@ -8,5 +8,16 @@ mod principal;
 pub mod tls;
 
 pub use finding::{Finding, Severity};
+pub mod api_key;
+pub mod attempts;
+pub mod basic;
+pub mod client_certificate;
+pub mod credentials;
+pub mod digest;
+mod mac_key;
+pub mod password;
+mod random;
+
+pub use mac_key::{MacKey, MacKeyTooShort};
 pub use principal::{Mechanism, Principal};
 pub use secrecy::{ExposeSecret, SecretSlice, SecretString};
