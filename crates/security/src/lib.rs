@@ -2,7 +2,13 @@
 //! what it may try. Everything here works on bytes and header values; sockets, tasks and routers are the caller's.
 #![forbid(unsafe_code)]
 
+pub mod bearer;
+pub mod certificate_binding;
+mod fetch;
+pub mod jwt;
 mod principal;
+mod strict_json;
 
+pub use fetch::{FetchError, HttpFetch, RESPONSE_BYTES_MAX};
 pub use principal::{Mechanism, Principal};
 pub use secrecy::{ExposeSecret, SecretSlice, SecretString};
