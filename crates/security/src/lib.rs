@@ -4,6 +4,7 @@
 
 pub mod bearer;
 pub mod certificate_binding;
+pub mod cookies;
 mod fetch;
 pub mod jwt;
 mod principal;

@@ -13,7 +13,7 @@ mod jwk;
 mod jws;
 mod key_source;
 
-pub use access_token::{AccessToken, AccessTokenValidator, Issuer};
+pub use access_token::{AccessToken, AccessTokenValidator, AmbiguousIssuers, Issuer};
 pub use error::TokenError;
 pub use jsonwebtoken::Algorithm;
 pub use jwk::{JwkSet, JwkSetError};
