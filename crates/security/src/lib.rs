@@ -3,13 +3,16 @@
 #![forbid(unsafe_code)]
 
 pub mod bearer;
+mod blocking;
 pub mod certificate_binding;
 pub mod cookies;
 mod fetch;
 pub mod jwt;
 mod principal;
+pub mod session;
 mod strict_json;
 
+pub use blocking::BlockingPool;
 pub use fetch::{FetchError, HttpFetch, RESPONSE_BYTES_MAX};
 pub use principal::{Mechanism, Principal};
 pub use secrecy::{ExposeSecret, SecretSlice, SecretString};
