@@ -5,10 +5,14 @@
 pub mod bearer;
 mod blocking;
 pub mod certificate_binding;
+pub mod client_authentication;
 pub mod cookies;
+mod expiring_map;
 mod fetch;
+pub mod introspection;
 pub mod jwt;
 mod principal;
+pub mod resource_metadata;
 pub mod session;
 mod strict_json;
 

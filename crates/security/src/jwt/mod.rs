@@ -12,15 +12,16 @@ mod error;
 mod jwk;
 mod jws;
 mod key_source;
+mod signing_key;
 
 pub use access_token::{AccessToken, AccessTokenValidator, AmbiguousIssuers, Issuer};
 pub use error::TokenError;
 pub use jsonwebtoken::Algorithm;
 pub use jwk::{JwkSet, JwkSetError};
 pub use key_source::{KeySource, RemoteKeysOptions};
+pub use signing_key::{SigningKey, SigningKeyError};
 
-#[cfg(feature = "oidc")]
-pub(crate) use claims::{Audiences, numeric_date};
+pub(crate) use claims::{Audiences, numeric_date, required_text};
 #[cfg(feature = "oidc")]
 pub(crate) use jws::Jws;
 
