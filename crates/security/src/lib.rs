@@ -7,10 +7,13 @@ mod blocking;
 pub mod certificate_binding;
 pub mod client_authentication;
 pub mod cookies;
+pub mod discovery;
 mod expiring_map;
 mod fetch;
 pub mod introspection;
 pub mod jwt;
+#[cfg(feature = "oidc")]
+pub mod oidc;
 mod principal;
 pub mod resource_metadata;
 pub mod session;

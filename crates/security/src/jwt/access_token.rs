@@ -6,7 +6,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::claims::{Audiences, check_times, numeric_date, required_text, scopes};
+use super::claims::{Audiences, check_times, numeric_date, required_text, roles, scopes};
 use super::jws::Jws;
 use super::{KeySource, TokenError};
 use crate::certificate_binding::{self, CertificateThumbprint};
@@ -22,12 +22,12 @@ pub struct AccessToken {
 
 impl AccessToken {
     /// Makes the principal of checked claims: its id is the subject, its scopes are `scope` and `scp`, its roles the
-    /// strings at `roles_pointer`, and its attributes all other claims.
+    /// strings at `roles_path`, and its attributes all other claims.
     pub(crate) fn from_claims(
         id: String,
         claims: Map<String, Value>,
         expires_at: Option<u64>,
-        roles_pointer: &[String],
+        roles_path: &[String],
         now: u64,
     ) -> Result<Self, TokenError> {
         let authenticated_at = match numeric_date(&claims, "auth_time")? {
@@ -38,10 +38,7 @@ impl AccessToken {
         for scope in scopes(&claims)? {
             principal = principal.with_scope(scope);
         }
-        let roles = roles_pointer.split_first().and_then(|(first, rest)| {
-            rest.iter().try_fold(claims.get(first)?, |value, name| value.get(name))
-        });
-        for role in roles.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for role in roles(&claims, roles_path) {
             principal = principal.with_role(role);
         }
         const NO_ATTRIBUTES: [&str; 10] =
@@ -108,7 +105,7 @@ pub struct Issuer {
     leeway_seconds: u64,
     is_type_checked: bool,
     is_binding_required: bool,
-    roles_pointer: Vec<String>,
+    roles_path: Vec<String>,
     subject_prefix: String,
 }
 
@@ -134,7 +131,7 @@ impl Issuer {
             leeway_seconds: 60,
             is_type_checked: true,
             is_binding_required: false,
-            roles_pointer: vec!["roles".to_owned()],
+            roles_path: vec!["roles".to_owned()],
             subject_prefix: String::new(),
         }
     }
@@ -180,7 +177,7 @@ impl Issuer {
     /// `["realm_access", "roles"]`.
     #[must_use]
     pub fn with_roles_at<S: Into<String>>(mut self, path: impl IntoIterator<Item = S>) -> Self {
-        self.roles_pointer = path.into_iter().map(Into::into).collect();
+        self.roles_path = path.into_iter().map(Into::into).collect();
         self
     }
 
@@ -219,7 +216,7 @@ impl Issuer {
         }
         certificate_binding::check(&claims, certificate, self.is_binding_required)?;
         let id = format!("{}{}", self.subject_prefix, required_text(&claims, "sub")?);
-        AccessToken::from_claims(id, claims, Some(expires_at), &self.roles_pointer, now)
+        AccessToken::from_claims(id, claims, Some(expires_at), &self.roles_path, now)
     }
 }
 

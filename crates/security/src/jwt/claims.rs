@@ -22,7 +22,7 @@ pub(crate) fn numeric_date(
 }
 
 /// Checks `exp`, `nbf` and `iat`, with `leeway_seconds` for clocks that differ; `exp` must be there. Gives it.
-pub(super) fn check_times(
+pub(crate) fn check_times(
     claims: &Map<String, Value>,
     now: u64,
     leeway_seconds: u64,
@@ -94,4 +94,13 @@ pub(crate) fn scopes(claims: &Map<String, Value>) -> Result<Vec<&str>, TokenErro
         }
     }
     Ok(scopes)
+}
+
+/// The strings of the array at `path`, the names of the members on the way to it.
+pub(crate) fn roles<'a>(claims: &'a Map<String, Value>, path: &[String]) -> impl Iterator<Item = &'a str> {
+    let array = path
+        .split_first()
+        .and_then(|(first, rest)| rest.iter().try_fold(claims.get(first)?, |value, name| value.get(name)))
+        .and_then(Value::as_array);
+    array.into_iter().flatten().filter_map(Value::as_str)
 }

@@ -23,7 +23,7 @@ pub use signing_key::{SigningKey, SigningKeyError};
 
 pub(crate) use claims::{Audiences, numeric_date, required_text};
 #[cfg(feature = "oidc")]
-pub(crate) use jws::Jws;
+pub(crate) use {claims::check_times, claims::roles, jws::Jws};
 
 /// The longest token that is read, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
