@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -22,9 +22,7 @@ use gimmal_security::oidc::{
     Login, LoginError, LoginRequest, LogoutTokenError, OAuthErrorCode, RelyingParty, Tokens,
 };
 use gimmal_security::session::{MemorySessionStore, SessionOptions, Sessions};
-use gimmal_security::{
-    ExposeSecret, FetchError, HttpFetch, Mechanism, RESPONSE_BYTES_MAX, SecretSlice, SecretString,
-};
+use gimmal_security::{ExposeSecret, FetchError, HttpFetch, Mechanism, SecretSlice, SecretString};
 use http::{Request, Response, header};
 use serde_json::json;
 
@@ -36,30 +34,41 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// A plain HTTP client that follows no redirects.
-#[derive(Clone)]
-struct Client(ureq::Agent);
+/// A plain HTTP/1.0 client that follows no redirects: one connection a request, and the body ends with it.
+struct Client;
 
 impl Client {
-    fn new() -> Self {
-        let configuration = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(Duration::from_secs(10)));
-        Self(configuration.build().into())
-    }
-
-    fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, ureq::Error> {
-        let (parts, mut body) = self.0.run(request)?.into_parts();
-        let body = body.with_config().limit(RESPONSE_BYTES_MAX as u64 + 1).read_to_vec()?;
-        Ok(Response::from_parts(parts, body))
+    fn send(&self, request: &Request<Vec<u8>>) -> std::io::Result<Response<Vec<u8>>> {
+        let authority = request.uri().authority().unwrap().as_str();
+        let target = request.uri().path_and_query().unwrap();
+        let mut head =
+            format!("{} {target} HTTP/1.0\r\nHost: {authority}\r\nConnection: close\r\n", request.method());
+        for (name, value) in request.headers() {
+            head.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+        }
+        head.push_str(&format!("Content-Length: {}\r\n\r\n", request.body().len()));
+        let mut stream = TcpStream::connect(authority)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(&[head.as_bytes(), request.body()].concat())?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes)?;
+        let head_len = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head");
+        let body = bytes.split_off(head_len + 4);
+        let head = String::from_utf8(bytes).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+        let mut response = Response::builder().status(status);
+        for line in lines {
+            let (name, value) = line.split_once(':').unwrap();
+            response = response.header(name, value.trim());
+        }
+        Ok(response.body(body).unwrap())
     }
 }
 
 impl HttpFetch for Client {
     async fn fetch(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, FetchError> {
-        self.send(request).map_err(|error| FetchError::Unreachable(error.to_string()))
+        self.send(&request).map_err(|error| FetchError::Unreachable(error.to_string()))
     }
 }
 
@@ -108,7 +117,7 @@ impl Provider {
     }
 
     async fn metadata(&self) -> ServerMetadata {
-        ServerMetadata::discover_openid(&self.issuer, &Client::new()).await.unwrap()
+        ServerMetadata::discover_openid(&self.issuer, &Client).await.unwrap()
     }
 
     async fn relying_party(&self, client: ClientAuthentication) -> RelyingParty {
@@ -137,7 +146,7 @@ fn signing_key(der: &[u8]) -> SigningKey {
 }
 
 /// Reads a POST, answers 200, and gives the body.
-fn take_post(mut stream: std::net::TcpStream) -> Vec<u8> {
+fn take_post(mut stream: TcpStream) -> Vec<u8> {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut body_len = 0;
     loop {
@@ -160,13 +169,12 @@ fn take_post(mut stream: std::net::TcpStream) -> Vec<u8> {
 
 /// A browser: cookies, redirects, and forms that are filled in.
 struct Browser {
-    client: Client,
     cookies: HashMap<String, String>,
 }
 
 impl Browser {
     fn new() -> Self {
-        Self { client: Client::new(), cookies: HashMap::new() }
+        Self { cookies: HashMap::new() }
     }
 
     fn set_cookie(&mut self, field: &str) {
@@ -185,7 +193,7 @@ impl Browser {
         for _ in 0..20 {
             let base = format!("http://{}", request.uri().authority().unwrap());
             request.headers_mut().insert(header::COOKIE, self.cookie_field().parse().unwrap());
-            let response = self.client.send(request).unwrap();
+            let response = Client.send(&request).unwrap();
             for field in response.headers().get_all(header::SET_COOKIE) {
                 self.set_cookie(field.to_str().unwrap());
             }
@@ -249,7 +257,7 @@ async fn log_in(
     let query = browser.log_in(&redirect.location, user);
     let cookie = browser.cookie_field();
     let cookies = Cookies::parse([cookie.as_bytes()]);
-    relying_party.finish_login(&query, &cookies, now(), &Client::new()).await.unwrap()
+    relying_party.finish_login(&query, &cookies, now(), &Client).await.unwrap()
 }
 
 #[tokio::test]
@@ -272,21 +280,19 @@ async fn login_refresh_and_logout() {
     assert_eq!(login.return_to, "/cart");
     assert!(login.set_cookie.to_str().unwrap().starts_with("__Host-login=;"));
 
-    let user =
-        relying_party.user_info(&login.tokens.access_token, &login.principal, &Client::new()).await.unwrap();
+    let user = relying_party.user_info(&login.tokens.access_token, &login.principal, &Client).await.unwrap();
     assert_eq!(user["email"], "alice@example.org");
 
     // Refresh; the provider rotates the refresh token and takes the old one no more.
     let refresh_token = login.tokens.refresh_token.clone().unwrap();
-    let refresh = async |token: SecretString| {
-        relying_party.refresh(&token, &login.principal, now(), &Client::new()).await
-    };
+    let refresh =
+        async |token: SecretString| relying_party.refresh(&token, &login.principal, now(), &Client).await;
     let refreshed: Tokens = refresh(refresh_token.clone()).await.unwrap();
     assert_ne!(refreshed.access_token.expose_secret(), login.tokens.access_token.expose_secret());
     assert!(refreshed.id_token.is_some() && refreshed.expires_at.unwrap() > now());
     let other = gimmal_security::Principal::new("bob", Mechanism::OpenIdConnect, now());
     let token = refreshed.refresh_token.clone().unwrap();
-    let swapped = relying_party.refresh(&token, &other, now(), &Client::new()).await;
+    let swapped = relying_party.refresh(&token, &other, now(), &Client).await;
     assert_eq!(swapped.err(), Some(LoginError::SubjectMismatch));
     let replayed = refresh(refresh_token).await;
     assert_eq!(replayed.err(), Some(LoginError::Refused(OAuthErrorCode::InvalidGrant)));
@@ -323,11 +329,11 @@ async fn back_channel_logout_ends_the_session() {
     browser.go(&location, &format!("{}/session/end/success", provider.issuer), &[("logout", "yes")]);
     let body =
         provider.logouts.recv_timeout(Duration::from_secs(10)).expect("the provider sends a logout token");
-    let token = relying_party.check_logout_token(&body, now(), &Client::new()).await.unwrap();
+    let token = relying_party.check_logout_token(&body, now(), &Client).await.unwrap();
     assert_eq!(token.session_id(), login.provider_session.as_deref());
     assert_eq!(token.end_sessions(&sessions).await, Ok(1));
     assert_eq!(who().await, None);
-    let replayed = relying_party.check_logout_token(&body, now(), &Client::new()).await;
+    let replayed = relying_party.check_logout_token(&body, now(), &Client).await;
     assert_eq!(replayed, Err(LogoutTokenError::Replayed));
 }
 
@@ -344,18 +350,17 @@ async fn jwt_access_tokens_and_a_signing_client() {
     let keys = || async { provider.metadata().await.keys().unwrap() };
     let issuer = Issuer::new(&provider.issuer, API, keys().await);
     let validator = AccessTokenValidator::new(issuer);
-    let principal =
-        validator.validate(access_token, None, now(), &Client::new()).await.unwrap().into_principal();
+    let principal = validator.validate(access_token, None, now(), &Client).await.unwrap().into_principal();
     assert_eq!((principal.id(), principal.mechanism()), ("alice", Mechanism::Bearer));
     assert_eq!(principal.scopes().collect::<Vec<_>>(), ["articles:read"]);
     assert_eq!(principal.attribute("client_id"), Some(&json!("signer")));
 
     // An ID token of the same user is no access token, not even for a server that does not look at `typ`.
     let id_token = login.tokens.id_token.as_ref().unwrap().expose_secret();
-    let verdict = validator.validate(id_token, None, now(), &Client::new()).await;
+    let verdict = validator.validate(id_token, None, now(), &Client).await;
     assert_eq!(verdict, Err(TokenError::Type));
     let careless = Issuer::new(&provider.issuer, API, keys().await).without_type_check();
-    let verdict = AccessTokenValidator::new(careless).validate(id_token, None, now(), &Client::new()).await;
+    let verdict = AccessTokenValidator::new(careless).validate(id_token, None, now(), &Client).await;
     assert_eq!(verdict, Err(TokenError::Audience));
 }
 
@@ -371,7 +376,7 @@ async fn opaque_access_tokens() {
         IntrospectionOptions::default(),
     )
     .unwrap();
-    let validate = async |token: String| introspector.validate(&token, None, now(), &Client::new()).await;
+    let validate = async |token: String| introspector.validate(&token, None, now(), &Client).await;
     let token = validate(login.tokens.access_token.expose_secret().to_owned()).await.unwrap();
     assert_eq!(token.principal().id(), "alice");
     assert!(token.principal().has_scope("openid") && token.expires_at().unwrap() > now());
@@ -394,10 +399,7 @@ async fn login_csrf_and_code_replay() {
         let (cookie, relying_party) = (browser.cookie_field(), &relying_party);
         async move {
             let cookies = Cookies::parse([cookie.as_bytes()]);
-            relying_party
-                .finish_login(&query, &cookies, now(), &Client::new())
-                .await
-                .map(|login| login.return_to)
+            relying_party.finish_login(&query, &cookies, now(), &Client).await.map(|login| login.return_to)
         }
     };
     let location = start(&mut mallory);
@@ -423,7 +425,7 @@ async fn refusals() {
     let query = browser.log_in(&redirect.location, "alice");
     let cookie = browser.cookie_field();
     let finished =
-        relying_party.finish_login(&query, &Cookies::parse([cookie.as_bytes()]), now(), &Client::new()).await;
+        relying_party.finish_login(&query, &Cookies::parse([cookie.as_bytes()]), now(), &Client).await;
     assert_eq!(finished.err(), Some(LoginError::Refused(OAuthErrorCode::LoginRequired)));
 
     let wrong = ClientAuthentication::basic("shop", SecretString::from("wrong"));
@@ -433,7 +435,6 @@ async fn refusals() {
     browser.set_cookie(redirect.set_cookie.to_str().unwrap());
     let query = browser.log_in(&redirect.location, "alice");
     let cookie = browser.cookie_field();
-    let finished =
-        wrong.finish_login(&query, &Cookies::parse([cookie.as_bytes()]), now(), &Client::new()).await;
+    let finished = wrong.finish_login(&query, &Cookies::parse([cookie.as_bytes()]), now(), &Client).await;
     assert_eq!(finished.err(), Some(LoginError::Refused(OAuthErrorCode::InvalidClient)));
 }
