@@ -23,3 +23,8 @@ pub use blocking::BlockingPool;
 pub use fetch::{FetchError, HttpFetch, RESPONSE_BYTES_MAX};
 pub use principal::{Mechanism, Principal};
 pub use secrecy::{ExposeSecret, SecretSlice, SecretString};
+
+/// The examples of the guide compile.
+#[cfg(all(doctest, feature = "oidc"))]
+#[doc = include_str!("../../../docs/login.md")]
+struct LoginGuide;
