@@ -4,6 +4,8 @@ mod authorisation_server;
 
 use authorisation_server::{Server, SigningKey, base64url, json_response, nobody, poll_once};
 use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gimmal_security::bearer::BearerChallenge;
 use gimmal_security::certificate_binding::{CertificateBindingError, CertificateThumbprint};
 use gimmal_security::jwt::{
@@ -11,6 +13,7 @@ use gimmal_security::jwt::{
 };
 use gimmal_security::{FetchError, Mechanism};
 use http::Response;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const NOW: u64 = 1_800_000_000;
@@ -153,6 +156,37 @@ async fn forged_with_an_embedded_key() {
         let verdict = validate(issuer(&key), &mallory.token(&header, &claims())).await;
         assert!(matches!(verdict, Err(TokenError::Signature | TokenError::UnknownKey)), "{verdict:?}");
     }
+}
+
+/// Signatures of zeros (CVE-2022-21449), and other encodings and lengths of a good one.
+#[tokio::test]
+async fn psychic_signatures() {
+    let key = SigningKey::p256();
+    let good = key.token(&header(&key), &claims());
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let (r, s) = signature.split_at(32);
+    let order: Vec<u8> =
+        [0xffff_ffff_0000_0000_u64, 0xffff_ffff_ffff_ffff, 0xbce6_faad_a717_9e84, 0xf3b9_cac2_fc63_2551]
+            .iter()
+            .flat_map(|word| word.to_be_bytes())
+            .collect();
+    let der = [&[0x30, 0x46, 0x02, 0x21, 0][..], r, &[0x02, 0x21, 0], s].concat();
+    for forged in [
+        vec![0; 64],
+        [r, &[0; 32]].concat(),
+        [&[0; 32], s].concat(),
+        [order.as_slice(), &order].concat(),
+        [s, r].concat(),
+        der,
+        signature[..63].to_vec(),
+        [&[0], signature.as_slice()].concat(),
+        [signature.as_slice(), &[0]].concat(),
+    ] {
+        let token = format!("{signed}.{}", base64url(&forged));
+        assert_eq!(validate(issuer(&key), &token).await, Err(TokenError::Signature), "{forged:?}");
+    }
+    assert!(validate(issuer(&key), &good).await.is_ok());
 }
 
 /// RFC 7515 section 4.1.11, RFC 7797.
@@ -508,4 +542,34 @@ async fn documents_that_are_no_key_set() {
 fn a_validator_is_shared_across_cores() {
     fn is_shared<T: Send + Sync>() {}
     is_shared::<AccessTokenValidator>();
+}
+
+proptest! {
+    /// A changed byte anywhere in a good token makes it a bad one.
+    #[test]
+    fn tampering(at in any::<prop::sample::Index>(), byte in 0x20..0x7f_u8) {
+        static KEY: std::sync::LazyLock<SigningKey> = std::sync::LazyLock::new(SigningKey::ed25519);
+        let good = KEY.token(&header(&KEY), &claims());
+        let mut token = good.clone().into_bytes();
+        let at = at.index(token.len());
+        token[at] = byte;
+        let token = String::from_utf8(token).unwrap();
+        let validator = AccessTokenValidator::new(issuer(&KEY));
+        let fetch = nobody();
+        let verdict = std::pin::pin!(validator.validate(&token, None, NOW, &fetch));
+        let std::task::Poll::Ready(verdict) = poll_once(verdict) else {
+            panic!("fixed keys are there at once");
+        };
+        prop_assert_eq!(verdict.is_ok(), token == good);
+    }
+
+    /// Whatever comes instead of a token is refused without a panic.
+    #[test]
+    fn junk(token in "[A-Za-z0-9_.\\-=]{0,200}") {
+        static KEY: std::sync::LazyLock<SigningKey> = std::sync::LazyLock::new(SigningKey::ed25519);
+        let validator = AccessTokenValidator::new(issuer(&KEY));
+        let fetch = nobody();
+        let verdict = std::pin::pin!(validator.validate(&token, None, NOW, &fetch));
+        prop_assert!(matches!(poll_once(verdict), std::task::Poll::Ready(Err(_))));
+    }
 }
