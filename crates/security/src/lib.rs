@@ -19,5 +19,28 @@ pub mod password;
 mod random;
 
 pub use mac_key::{MacKey, MacKeyTooShort};
+pub mod bearer;
+mod blocking;
+pub mod certificate_binding;
+pub mod client_authentication;
+pub mod cookies;
+pub mod discovery;
+mod expiring_map;
+mod fetch;
+pub mod introspection;
+pub mod jwt;
+#[cfg(feature = "oidc")]
+pub mod oidc;
+pub mod resource_metadata;
+pub mod session;
+mod strict_json;
+
+pub use blocking::BlockingPool;
+pub use fetch::{FetchError, HttpFetch, RESPONSE_BYTES_MAX};
 pub use principal::{Mechanism, Principal};
 pub use secrecy::{ExposeSecret, SecretSlice, SecretString};
+
+/// The examples of the guide compile.
+#[cfg(all(doctest, feature = "oidc"))]
+#[doc = include_str!("../../../docs/login.md")]
+struct LoginGuide;
