@@ -2,7 +2,19 @@
 //! what it may try. Everything here works on bytes and header values; sockets, tasks and routers are the caller's.
 #![forbid(unsafe_code)]
 
+pub mod cors;
+pub mod csp;
+pub mod csrf;
+mod finding;
+mod origin;
 mod principal;
+mod random;
+pub mod rbac;
+mod requirement;
+pub mod security_headers;
 
+pub use finding::{Finding, Severity};
+pub use origin::{Origin, OriginError};
 pub use principal::{Mechanism, Principal};
+pub use requirement::{Refusal, Requirement, RequirementError};
 pub use secrecy::{ExposeSecret, SecretSlice, SecretString};
