@@ -2,14 +2,19 @@
 //! what it may try. Everything here works on bytes and header values; sockets, tasks and routers are the caller's.
 #![forbid(unsafe_code)]
 
+pub mod allowed_hosts;
 pub mod cors;
 pub mod csp;
 pub mod csrf;
+pub mod decompression;
 mod finding;
+pub mod json_guard;
 mod origin;
+pub mod path;
 mod principal;
 mod random;
 pub mod rbac;
+pub mod redirect;
 mod requirement;
 pub mod security_headers;
 
