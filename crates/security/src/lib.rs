@@ -13,6 +13,7 @@ mod origin;
 pub mod path;
 mod principal;
 mod random;
+pub mod rate_limit;
 pub mod rbac;
 pub mod redirect;
 mod requirement;

@@ -10,4 +10,5 @@ mod host_header_poisoning;
 mod json_bomb;
 mod open_redirect;
 mod path_traversal;
+mod rate_limit;
 mod security_headers;
