@@ -10,5 +10,7 @@ mod host_header_poisoning;
 mod json_bomb;
 mod open_redirect;
 mod path_traversal;
+mod proxy_protocol;
 mod rate_limit;
 mod security_headers;
+mod spoofed_address;
