@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allowed_hosts;
+pub mod audit;
 pub mod cors;
 pub mod csp;
 pub mod csrf;
@@ -10,6 +11,7 @@ pub mod decompression;
 mod finding;
 pub mod forwarded;
 pub mod json_guard;
+mod log_text;
 mod origin;
 pub mod path;
 mod principal;
@@ -17,11 +19,13 @@ pub mod proxy_protocol;
 mod random;
 pub mod rate_limit;
 pub mod rbac;
+pub mod redaction;
 pub mod redirect;
 mod requirement;
 pub mod security_headers;
 
 pub use finding::{Finding, Severity};
+pub use log_text::LogText;
 pub use origin::{Origin, OriginError};
 pub use principal::{Mechanism, Principal};
 pub use requirement::{Refusal, Requirement, RequirementError};

@@ -1,5 +1,6 @@
 //! The defences, seen from outside: each attack has a test of its name.
 
+mod audit;
 mod authorisation;
 mod cors;
 mod csp;
@@ -8,6 +9,7 @@ mod decompression_bomb;
 mod header_injection;
 mod host_header_poisoning;
 mod json_bomb;
+mod log_secrets;
 mod open_redirect;
 mod path_traversal;
 mod proxy_protocol;
