@@ -2,6 +2,8 @@
 //! what it may try. Everything here works on bytes and header values; sockets, tasks and routers are the caller's.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cedar")]
+pub mod abac;
 pub mod allowed_hosts;
 pub mod audit;
 pub mod cors;
