@@ -39,6 +39,11 @@ impl fmt::Display for Severity {
 /// };
 /// assert!(finding.severity < Severity::Danger);
 /// println!("{finding}");
+/// use gimmal_security::security_headers::SecurityHeaders;
+/// assert!(SecurityHeaders::default().check().is_empty());
+/// let findings = SecurityHeaders::default().without_strict_transport_security().check();
+/// assert_eq!((findings[0].severity, findings[0].code), (Severity::Warning, "headers.no_hsts"));
+/// println!("{}", findings[0]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {

@@ -37,7 +37,31 @@ mod strict_json;
 
 pub use blocking::BlockingPool;
 pub use fetch::{FetchError, HttpFetch, RESPONSE_BYTES_MAX};
+#[cfg(feature = "cedar")]
+pub mod abac;
+pub mod allowed_hosts;
+pub mod audit;
+pub mod cors;
+pub mod csp;
+pub mod csrf;
+pub mod decompression;
+pub mod forwarded;
+pub mod json_guard;
+mod log_text;
+mod origin;
+pub mod path;
+pub mod proxy_protocol;
+pub mod rate_limit;
+pub mod rbac;
+pub mod redaction;
+pub mod redirect;
+mod requirement;
+pub mod security_headers;
+
+pub use log_text::LogText;
+pub use origin::{Origin, OriginError};
 pub use principal::{Mechanism, Principal};
+pub use requirement::{Refusal, Requirement, RequirementError};
 pub use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 /// The examples of the guide compile.
