@@ -2,11 +2,14 @@
 //! what it may try. Everything here works on bytes and header values; sockets, tasks and routers are the caller's.
 #![forbid(unsafe_code)]
 
+#[allow(dead_code, reason = "key sets, discovery and token requests use the rest of it")]
+mod fetch;
 mod finding;
 mod principal;
 #[cfg(feature = "tls")]
 pub mod tls;
 
+pub use fetch::{FetchError, HttpFetch, RESPONSE_BYTES_MAX};
 pub use finding::{Finding, Severity};
 pub mod api_key;
 pub mod attempts;

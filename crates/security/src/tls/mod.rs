@@ -20,6 +20,8 @@
 //! # Ok::<(), gimmal_security::tls::TlsConfigError>(())
 //! ```
 
+#[cfg(feature = "acme")]
+pub mod acme;
 mod alert;
 mod certificate;
 mod certified_key;

@@ -120,6 +120,7 @@ pub struct TlsSession {
     held: Vec<u8>,
     state: TlsState,
     recognised: bool,
+    was_open: bool,
     peer_closed: bool,
     failure: Option<Box<TlsError>>,
     server_name: Option<Box<str>>,
@@ -157,6 +158,7 @@ impl TlsSession {
             held: Vec::new(),
             state: TlsState::Handshaking,
             recognised: false,
+            was_open: false,
             peer_closed: false,
             failure: None,
             server_name,
@@ -262,8 +264,9 @@ impl TlsSession {
         result.map_err(|error| TlsError::from(&error))?;
 
         if may_send && self.state == TlsState::Handshaking {
-            self.check_resumed_client(out)?;
+            self.check_resumed_client(&mut input[consumed..], out)?;
             self.state = TlsState::Open;
+            self.was_open = true;
         }
         if peer_closed {
             self.peer_closed = true;
@@ -296,7 +299,7 @@ impl TlsSession {
 
     /// A session that resumes brings its client's certificate along unverified: it was verified when the session
     /// began. Ticket and cache are bound to roots and revocation lists; its time is left to be looked at.
-    fn check_resumed_client(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
+    fn check_resumed_client(&mut self, rest: &mut [u8], out: &mut Vec<u8>) -> Result<(), TlsError> {
         let Engine::Server(_) = self.engine else { return Ok(()) };
         if !self.is_resumed() {
             return Ok(());
@@ -307,7 +310,7 @@ impl TlsSession {
             Some(certificate) if now <= certificate.not_after() => Ok(()),
             Some(_) => {
                 // rustls offers no way to send another alert from here.
-                let _ = self.engine.close(&mut [], out);
+                let _ = self.engine.close(rest, out);
                 Err(CertificateProblem::Expired.into())
             }
             None => Err(CertificateProblem::Malformed.into()),
@@ -488,13 +491,13 @@ impl TlsSession {
         self.engine.facts().peer_certificates().into_iter().flatten().map(AsRef::as_ref)
     }
 
-    /// The client's certificate, verified, once the session is open; `None` if it presented none, and on a client.
+    /// The client's certificate, verified, once the session has opened; `None` if it presented none, and on a client.
     ///
     /// It is parsed in each call: ask once a connection.
     #[must_use]
     pub fn client_certificate(&self) -> Option<ClientCertificate> {
         let Engine::Server(_) = self.engine else { return None };
-        if self.engine.facts().is_handshaking() {
+        if !self.was_open {
             return None;
         }
         Certificate::from_der(self.peer_certificates().next()?).map(ClientCertificate::verified)
