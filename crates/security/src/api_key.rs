@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::credentials::Credentials;
 use crate::principal::{Mechanism, Principal};
-use crate::random::random_bytes;
+use crate::random;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Letters and digits of an id: 95 bits, so that ids never meet.
@@ -363,7 +363,7 @@ fn check_prefix(prefix: &str) -> Result<&str, ApiKeyError> {
 fn random_base62(chars: usize) -> String {
     let mut text = String::with_capacity(chars);
     while text.len() < chars {
-        let sixes = random_bytes::<64>().map(|byte| usize::from(byte & 63));
+        let sixes = random::bytes::<64>().map(|byte| usize::from(byte & 63));
         let digits = sixes.into_iter().filter_map(|six| BASE62.get(six).copied().map(char::from));
         text.extend(digits.take(chars - text.len()));
     }

@@ -7,7 +7,7 @@ use sha2::Sha256;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::random::random_bytes;
+use crate::random;
 
 /// A key is shorter than [`MacKey::BYTES_MIN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -46,7 +46,7 @@ impl MacKey {
     /// If the operating system has no randomness.
     #[must_use]
     pub fn random() -> Self {
-        Self(random_bytes::<{ Self::BYTES_MIN }>().to_vec().into())
+        Self(random::bytes::<{ Self::BYTES_MIN }>().to_vec().into())
     }
 
     /// The tag of `parts`, which are told apart by their lengths, and of `purpose`, so that a tag made for one use

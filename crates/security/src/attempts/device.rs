@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
 
 use crate::mac_key::MacKey;
-use crate::random::random_bytes;
+use crate::random;
 
 const ID_BYTES: usize = 16;
 const BODY_BYTES: usize = ID_BYTES + 8;
@@ -63,7 +63,7 @@ impl DeviceCookies {
     #[must_use]
     pub fn issue(&self, account: &str, now: u64) -> String {
         let mut bytes = [0; BODY_BYTES + TAG_BYTES];
-        bytes[..ID_BYTES].copy_from_slice(&random_bytes::<ID_BYTES>());
+        bytes[..ID_BYTES].copy_from_slice(&random::bytes::<ID_BYTES>());
         bytes[ID_BYTES..BODY_BYTES].copy_from_slice(&now.saturating_add(self.lifetime_secs).to_be_bytes());
         let tag = self.tag(account, &bytes[..BODY_BYTES]);
         bytes[BODY_BYTES..].copy_from_slice(&tag);

@@ -10,7 +10,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::credentials::Realm;
-use crate::random::random_bytes;
+use crate::random;
 
 /// A hash of RFC 7616 section 6.1. The `-sess` variants are not supported: no client asks for them of its own
 /// accord, and they tie a password to the first nonce of a session, which a stateless server does not keep.
@@ -139,7 +139,7 @@ impl DigestSecret {
 
     /// A secret that no password has.
     pub(super) fn of_nobody(algorithm: DigestAlgorithm) -> Self {
-        Self { algorithm, hex: algorithm.hash(&[&random_bytes::<32>()]).into() }
+        Self { algorithm, hex: algorithm.hash(&[&random::bytes::<32>()]).into() }
     }
 
     /// The algorithm that it was made for.

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
 
 use crate::mac_key::MacKey;
-use crate::random::random_bytes;
+use crate::random;
 
 const TAG_BYTES: usize = 16;
 const NONCE_BYTES: usize = 16 + TAG_BYTES;
@@ -27,7 +27,7 @@ pub(super) struct Nonce {
 
 impl Nonce {
     pub(super) fn new(now: u64) -> Self {
-        Self { issued_at: now, number: u64::from_ne_bytes(random_bytes()) }
+        Self { issued_at: now, number: u64::from_ne_bytes(random::bytes()) }
     }
 
     pub(super) fn age_secs(self, now: u64) -> u64 {

@@ -49,7 +49,7 @@ pub use self::params::Argon2Params;
 pub use self::policy::{PasswordPolicy, PasswordPolicyError};
 use self::stored::{Argon2Hash, StoredHash};
 pub use self::verified::VerifiedPasswords;
-use crate::random::random_bytes;
+use crate::random;
 
 /// Bytes of a password beyond which it is refused unread.
 pub const PASSWORD_BYTES_MAX: usize = 4096;
@@ -145,8 +145,8 @@ impl Passwords {
             algorithm: Algorithm::Argon2id,
             version: Version::V0x13,
             params,
-            salt: random_bytes::<SALT_BYTES>().to_vec(),
-            hash: random_bytes::<HASH_BYTES>().to_vec(),
+            salt: random::bytes::<SALT_BYTES>().to_vec(),
+            hash: random::bytes::<HASH_BYTES>().to_vec(),
         };
         Self { params, nobody, work_kib: AtomicU64::new(0) }
     }
@@ -161,7 +161,7 @@ impl Passwords {
     /// If the operating system has no randomness.
     pub fn hash(&self, password: &SecretString) -> Result<String, PasswordError> {
         check_len(password)?;
-        let salt = random_bytes::<SALT_BYTES>();
+        let salt = random::bytes::<SALT_BYTES>();
         let mut stored = Argon2Hash { salt: salt.to_vec(), hash: vec![0; HASH_BYTES], ..self.nobody.clone() };
         let password = normalized(password);
         self.count(self.params);
