@@ -1,0 +1,108 @@
+//! The routes that load tests drive. Run it with `cargo run --release --example bench`.
+
+use clap::Parser;
+use gimmal::tls::TlsServerConfig;
+use gimmal::{App, Body, BodyError, Bytes, Chunk, Error, Json, Path, post};
+use gimmal_examples::Args;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Message {
+    message: &'static str,
+}
+
+async fn json() -> Json<Message> {
+    Json(Message { message: "Hello, World!" })
+}
+
+async fn user(Path(id): Path<u64>) -> String {
+    id.to_string()
+}
+
+async fn echo(body: Bytes) -> Bytes {
+    body
+}
+
+/// What `/bytes/{n}` sends, over and over.
+static ZEROES: [u8; 1 << 20] = [0; 1 << 20];
+
+async fn bytes(Path(mut left): Path<u64>) -> Body {
+    if left <= ZEROES.len() as u64 {
+        return Body::from(&ZEROES[..left as usize]);
+    }
+    let length = left;
+    let pieces = std::iter::from_fn(move || {
+        let piece = left.min(ZEROES.len() as u64);
+        left -= piece;
+        (piece > 0).then(|| Ok(Chunk::from(&ZEROES[..piece as usize])))
+    });
+    Body::sized(length, futures_util::stream::iter(pieces))
+}
+
+async fn upload(mut body: Body) -> Result<String, BodyError> {
+    let mut received = 0;
+    while let Some(chunk) = body.chunk().await {
+        received += chunk?.len();
+    }
+    Ok(received.to_string())
+}
+
+/// As many routes as a service of some size has, so that finding one is not for free.
+const OTHERS: [&str; 24] = [
+    "/users",
+    "/users/{id}/posts",
+    "/users/{id}/posts/{post}",
+    "/users/{id}/followers",
+    "/users/{id}/settings",
+    "/posts",
+    "/posts/{post}",
+    "/posts/{post}/comments",
+    "/posts/{post}/comments/{comment}",
+    "/search",
+    "/search/users",
+    "/search/posts",
+    "/login",
+    "/logout",
+    "/admin",
+    "/admin/users",
+    "/admin/users/{id}",
+    "/admin/posts",
+    "/admin/statistics",
+    "/health",
+    "/metrics",
+    "/about",
+    "/assets/{*path}",
+    "/feed/{kind}/{page}",
+];
+
+#[derive(Parser)]
+struct BenchArgs {
+    #[command(flatten)]
+    server: Args,
+    /// Speak HTTPS, with a certificate for development.
+    #[arg(long)]
+    tls: bool,
+}
+
+fn main() -> Result<(), Error> {
+    gimmal_examples::start_log();
+    let BenchArgs { server: args, tls } = BenchArgs::parse();
+    let app = OTHERS.iter().fold(App::new(), |app, pattern| app.get(pattern, async || "other"));
+    let app = app
+        .get("/plaintext", async || "Hello, World!")
+        .get("/json", json)
+        .get("/users/{id}", user)
+        .route("/echo", post(echo).body_limit(16 << 20))
+        .get("/bytes/{n}", bytes)
+        .route("/upload", post(upload).body_limit(u64::MAX));
+    let server = args.server(app);
+    let server = if tls {
+        let tls = TlsServerConfig::self_signed_for_development(&["localhost", "127.0.0.1", "::1"])?;
+        server.bind_tls(&args.addr, &tls)
+    } else {
+        server.bind(&args.addr)
+    };
+    let running = server.start()?;
+    let url = running.url();
+    Ok(gimmal_examples::serve(running, format!("try: wrk -t1 -c64 -d5 {url}/plaintext"))?)
+}
