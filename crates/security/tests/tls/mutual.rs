@@ -5,6 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use gimmal_security::Mechanism;
+use gimmal_security::client_certificate::{CertificateMap, CertificateMatch, CertificateRule};
 use gimmal_security::tls::{
     CertificateProblem, CertifiedKey, ClientAuth, SubjectAltName, TlsClientConfig, TlsConfigError, TlsError,
     TlsServerConfig,
@@ -69,7 +70,7 @@ fn a_client_that_is_let_in_is_known() {
 
     let client = pair.server.client_certificate().unwrap();
     let certificate = client.certificate();
-    assert_eq!(certificate.subject(), "O=Example, CN=alice");
+    assert_eq!(certificate.subject(), "CN=alice,O=Example");
     assert_eq!(certificate.common_name(), Some("alice"));
     assert_eq!(certificate.issuer(), "CN=the clients' root");
     assert_eq!(
@@ -83,12 +84,10 @@ fn a_client_that_is_let_in_is_known() {
     assert_eq!(certificate.fingerprint(), fingerprint);
     assert!(certificate.not_after().abs_diff(now() + 90 * DAY as u64) < 60);
 
-    let principal = client.principal(now());
-    assert_eq!(
-        (principal.id(), principal.mechanism()),
-        ("O=Example, CN=alice", Mechanism::ClientCertificate)
-    );
-    assert_eq!(principal.attribute("fingerprint").unwrap(), fingerprint.to_string().as_str());
+    let rule = CertificateRule::new(CertificateMatch::Fingerprint(fingerprint.0)).with_role("editor");
+    let principal = CertificateMap::new().with_rule(rule).principal(&client.identity(), now()).unwrap();
+    assert_eq!((principal.id(), principal.mechanism()), ("CN=alice,O=Example", Mechanism::ClientCertificate));
+    assert!(principal.has_role("editor"));
     assert!(pair.client.client_certificate().is_none());
 }
 
