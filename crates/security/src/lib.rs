@@ -25,6 +25,7 @@ pub mod redaction;
 pub mod redirect;
 mod requirement;
 pub mod security_headers;
+mod static_value;
 
 pub use finding::{Finding, Severity};
 pub use log_text::LogText;
