@@ -210,10 +210,11 @@ impl TrustedProxies {
     }
 }
 
-/// The members of a list field, over all of its lines.
+/// The members of a list field, over all of its lines. An empty one stands for an address that a proxy did not know, and
+/// is kept: what is to the left of it was written by whoever has that address.
 fn list<'a>(fields: &'a impl Fields, name: &'static str) -> Vec<&'a [u8]> {
-    let members = fields.values(name).flat_map(|value| value.split(|&byte| byte == b','));
-    members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()).collect()
+    let lines = fields.values(name).filter(|value| !value.trim_ascii().is_empty());
+    lines.flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii).collect()
 }
 
 /// The address in `1.2.3.4`, `1.2.3.4:80`, `[::1]`, `[::1]:80` or `::1`.
@@ -230,17 +231,18 @@ fn parse_host(text: &[u8]) -> Option<String> {
     HostPort::parse(text).map(|_| text.to_ascii_lowercase())
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Element {
     node: Option<Vec<u8>>,
     proto: Option<Vec<u8>>,
     host: Option<Vec<u8>>,
 }
 
-/// The elements of one `Forwarded` value (RFC 7239 section 4); `None` if any part of it is malformed or doubled.
+/// The elements of one `Forwarded` value (RFC 7239 section 4); `None` if any part of it is malformed or doubled. One
+/// without a `for` counts: its client wrote what is to the left of it.
 fn parse_forwarded(value: &[u8]) -> Option<Vec<Element>> {
     let mut elements = Vec::new();
-    let mut element = Element::default();
+    let mut element: Option<Element> = None;
     let mut rest = value;
     loop {
         rest = rest.trim_ascii_start();
@@ -250,6 +252,7 @@ fn parse_forwarded(value: &[u8]) -> Option<Vec<Element>> {
         if name_len > 0 {
             let (parameter, after) = parse_value(rest.strip_prefix(b"=")?)?;
             rest = after;
+            let element = element.get_or_insert_default();
             let place = match name.to_ascii_lowercase().as_slice() {
                 b"for" => Some(&mut element.node),
                 b"proto" => Some(&mut element.proto),
@@ -266,13 +269,12 @@ fn parse_forwarded(value: &[u8]) -> Option<Vec<Element>> {
         match rest.split_first() {
             Some((b';', after)) => rest = after,
             Some((b',', after)) => {
-                elements.push(std::mem::take(&mut element));
+                elements.extend(element.take());
                 rest = after;
             }
             Some(_) => return None,
             None => {
-                elements.push(element);
-                elements.retain(|element| *element != Element::default());
+                elements.extend(element);
                 return Some(elements);
             }
         }

@@ -95,6 +95,27 @@ fn what_cannot_be_read_ends_the_chain() {
 }
 
 #[test]
+fn spoofed_address_behind_an_unknown_one_is_not_believed() {
+    // A trusted proxy that did not know its client, or did not say, passed on what that client had sent.
+    for value in
+        ["1.2.3.4, ", "1.2.3.4,,", "1.2.3.4, unix:", "1.2.3.4, _hidden", "1.2.3.4, unknown, 10.0.0.2"]
+    {
+        let client = x_forwarded(PROXY, &[("x-forwarded-for", value)]);
+        assert_ne!(client.address, address("1.2.3.4"), "{value}");
+    }
+    for value in [
+        "for=1.2.3.4, by=10.0.0.1",
+        "for=1.2.3.4, proto=https",
+        "for=1.2.3.4, for=_hidden",
+        "for=1.2.3.4, x=y",
+    ] {
+        assert_eq!(forwarded(PROXY, &[("forwarded", value)]).address, address("10.0.0.1"), "{value}");
+    }
+    // Empty members of the list are no elements (RFC 9110 section 5.6.1).
+    assert_eq!(forwarded(PROXY, &[("forwarded", "for=203.0.113.9, ,")]).address, address("203.0.113.9"));
+}
+
+#[test]
 fn spoofed_scheme_and_host_are_not_believed() {
     let lines = [
         ("x-forwarded-for", "1.2.3.4, 203.0.113.9"),
