@@ -3,7 +3,8 @@
 //! A link in a password mail, or a cached page, that is built from the `Host` field leads wherever the sender of the
 //! request liked. So the field must be one of those that the server knows.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 use thiserror::Error;
 
@@ -25,18 +26,20 @@ pub struct HostRefused;
 /// use gimmal_security::allowed_hosts::AllowedHosts;
 ///
 /// let hosts = AllowedHosts::new(["example.org", "*.example.org", "localhost:8080"])?;
-/// assert_eq!(hosts.check(b"Example.org:443"), Ok("example.org:443".to_owned()));
+/// assert_eq!(hosts.check(b"Example.org:443"), Ok("example.org:443".into()));
 /// assert!(hosts.check(b"a.b.example.org").is_ok() && hosts.check(b"localhost:8080").is_ok());
 /// assert!(hosts.check(b"evil.example").is_err() && hosts.check(b"localhost").is_err());
 /// # Ok::<(), gimmal_security::allowed_hosts::AllowedHostError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct AllowedHosts {
-    /// With `None`, for every port.
-    hosts: HashSet<(String, Option<u16>)>,
+    hosts: Ports,
     /// Domains whose subdomains are allowed.
-    domains: HashSet<(String, Option<u16>)>,
+    domains: Ports,
 }
+
+/// The ports that are allowed for a name; `None` stands for every one.
+type Ports = HashMap<String, Vec<Option<u16>>>;
 
 impl AllowedHosts {
     /// Hosts as `example.org`, `example.org:8443` and `[::1]`, and domains as `*.example.org`, which does not include
@@ -47,13 +50,13 @@ impl AllowedHosts {
     pub fn new<'a>(hosts: impl IntoIterator<Item = &'a str>) -> Result<Self, AllowedHostError> {
         let mut list = Self::default();
         for text in hosts {
-            let (set, host) = match text.strip_prefix("*.") {
+            let (names, host) = match text.strip_prefix("*.") {
                 Some(domain) => (&mut list.domains, domain),
                 None => (&mut list.hosts, text),
             };
             let HostPort { host, port } =
                 HostPort::parse(host).ok_or_else(|| AllowedHostError(text.to_owned()))?;
-            set.insert((host.trim_end_matches('.').to_ascii_lowercase(), port));
+            names.entry(host.trim_end_matches('.').to_ascii_lowercase()).or_default().push(port);
         }
         Ok(list)
     }
@@ -63,22 +66,30 @@ impl AllowedHosts {
     ///
     /// # Errors
     /// [`HostRefused`] if it is malformed or not on the list.
-    pub fn check(&self, host: &[u8]) -> Result<String, HostRefused> {
+    pub fn check<'a>(&self, host: &'a [u8]) -> Result<Cow<'a, str>, HostRefused> {
         let text = std::str::from_utf8(host).map_err(|_| HostRefused)?;
         let HostPort { host, port } = HostPort::parse(text).ok_or(HostRefused)?;
-        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        let is_allowed = contains(&self.hosts, &host, port)
-            || parents(&host).any(|parent| contains(&self.domains, parent, port));
-        match port {
-            _ if !is_allowed => Err(HostRefused),
-            Some(port) => Ok(format!("{host}:{port}")),
-            None => Ok(host),
+        let name = host.strip_suffix('.').unwrap_or(host);
+        let is_normal = name.len() == host.len() && !host.bytes().any(|byte| byte.is_ascii_uppercase());
+        let normal = if is_normal { Cow::Borrowed(text) } else { Cow::Owned(normal(name, port)) };
+        let name = &normal[..name.len()];
+        let is_listed = |names: &Ports, name: &str| {
+            names.get(name).is_some_and(|ports| ports.contains(&None) || ports.contains(&port))
+        };
+        if is_listed(&self.hosts, name) || parents(name).any(|parent| is_listed(&self.domains, parent)) {
+            Ok(normal)
+        } else {
+            Err(HostRefused)
         }
     }
 }
 
-fn contains(set: &HashSet<(String, Option<u16>)>, host: &str, port: Option<u16>) -> bool {
-    set.contains(&(host.to_owned(), None)) || (port.is_some() && set.contains(&(host.to_owned(), port)))
+fn normal(name: &str, port: Option<u16>) -> String {
+    let name = name.to_ascii_lowercase();
+    match port {
+        Some(port) => format!("{name}:{port}"),
+        None => name,
+    }
 }
 
 /// The domains that a host is a subdomain of.

@@ -13,7 +13,8 @@ use http::header::{
 use http::{HeaderMap, Method};
 use thiserror::Error;
 
-use crate::Origin;
+use crate::static_value::static_value;
+use crate::{Finding, Origin, Severity};
 
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
@@ -225,7 +226,7 @@ impl CorsBuilder {
 /// The names with commas between them; `None` without names. A method or field name is a token, so the value is one.
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
     let names: Vec<&str> = names.collect();
-    if names.is_empty() { None } else { HeaderValue::try_from(names.join(", ")).ok() }
+    if names.is_empty() { None } else { static_value(names.join(", ")) }
 }
 
 /// Checked rules, which answer each request.
@@ -288,6 +289,40 @@ impl Cors {
             Some(origin) if is_preflight => self.preflight(origin, request),
             origin => CorsAnswer::Serve(self.actual(origin)),
         }
+    }
+
+    /// What in the rules is more open than most need.
+    #[must_use]
+    pub fn check(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut find = |severity, code, what: &str, cure: &str| {
+            findings.push(Finding { severity, code, what: what.to_owned(), cure: cure.to_owned() });
+        };
+        if self.rules.allows_null {
+            find(
+                Severity::Warning,
+                "cors.null_origin",
+                "any site can take the origin null and read the responses",
+                "remove null_origin_insecurely and name the origins",
+            );
+        }
+        if matches!(self.rules.origins, Origins::Any) {
+            find(
+                Severity::Info,
+                "cors.any_origin",
+                "any site may read the responses, without credentials",
+                "name the origins, unless all that is served is public",
+            );
+        }
+        if matches!(self.rules.origins, Origins::Any) && self.rules.private_network {
+            find(
+                Severity::Danger,
+                "cors.private_network",
+                "any site may reach this server in its private network",
+                "name the origins, or remove private_network",
+            );
+        }
+        findings
     }
 
     fn actual(&self, origin: Option<&[u8]>) -> CorsHeaders {

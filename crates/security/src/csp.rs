@@ -7,6 +7,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderName, HeaderValue, header};
 use thiserror::Error;
 
+use crate::static_value::static_value;
 use crate::{Finding, Origin, Severity, random};
 
 /// Why a part of a policy was refused.
@@ -334,7 +335,7 @@ impl CspBuilder {
         }
         // Every part was checked when it was made; no text with a control character comes this far.
         let fixed = match pieces.as_slice() {
-            [whole] => HeaderValue::from_str(whole).ok(),
+            [whole] => static_value(whole.clone()),
             _ => None,
         };
         Ok(Csp { builder: self, pieces, fixed })

@@ -7,8 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::origin::HostPort;
+use crate::{Finding, Severity};
 
 /// Which field the trusted proxies write. A proxy passes on the other ones as the client sent them, so exactly one can
 /// be believed.
@@ -39,6 +41,11 @@ impl Scheme {
         }
     }
 }
+
+/// A `Forwarded` field that is not of the form of RFC 7239 section 4: answer 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the Forwarded header field is malformed")]
+pub struct ForwardedError;
 
 /// What is known of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,12 +82,12 @@ impl Fields for http::HeaderMap {
 /// headers.insert("x-forwarded-for", "1.1.1.1, 203.0.113.9, 10.0.0.2".parse()?); // 1.1.1.1 is a lie
 /// headers.insert("x-forwarded-proto", "https".parse()?);
 ///
-/// let client = proxies.client("10.0.0.1:5000".parse()?, &headers);
+/// let client = proxies.client("10.0.0.1:5000".parse()?, &headers)?;
 /// assert_eq!(client.address, "203.0.113.9".parse::<std::net::IpAddr>()?);
 /// assert_eq!(client.scheme, Some(Scheme::Https));
 ///
 /// // From anybody else it means nothing.
-/// let client = proxies.client("198.51.100.4:5000".parse()?, &headers);
+/// let client = proxies.client("198.51.100.4:5000".parse()?, &headers)?;
 /// assert_eq!(client.address, "198.51.100.4".parse::<std::net::IpAddr>()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -125,17 +132,36 @@ impl TrustedProxies {
         self.networks.iter().any(|network| network.contains(&address))
     }
 
+    /// Whether more is trusted than proxies can be: the whole of the internet, or a large part of it.
+    #[must_use]
+    pub fn check(&self) -> Vec<Finding> {
+        let is_wide = |network: &&IpNet| match network {
+            IpNet::V4(network) => network.prefix_len() < 8,
+            IpNet::V6(network) => network.prefix_len() < 7,
+        };
+        let finding = |network: &IpNet| Finding {
+            severity: Severity::Danger,
+            code: "proxies.wide_network",
+            what: format!("every address in {network} may claim to be any client"),
+            cure: "name the networks of your proxies alone".to_owned(),
+        };
+        self.networks.iter().filter(is_wide).map(finding).collect()
+    }
+
     /// Who the client is, of a request that came from `peer` with these fields. An address that cannot be read, an
     /// obfuscated one included (RFC 7239 section 6.3), ends the chain: the client is then the proxy that wrote it.
-    #[must_use]
-    pub fn client(&self, peer: SocketAddr, fields: &impl Fields) -> Client {
+    ///
+    /// # Errors
+    /// [`ForwardedError`] if a trusted proxy passed on a `Forwarded` field that is malformed: answer 400. What a client
+    /// left open, as a quote, may swallow what the proxy added, and the client would pass for the proxy.
+    pub fn client(&self, peer: SocketAddr, fields: &impl Fields) -> Result<Client, ForwardedError> {
         let peer = peer.ip().to_canonical();
         if !self.trusts(peer) {
-            return Client { address: peer, scheme: None, host: None };
+            return Ok(Client { address: peer, scheme: None, host: None });
         }
         match self.field {
             ForwardedField::Forwarded => self.by_forwarded(peer, fields),
-            ForwardedField::XForwarded => self.by_x_forwarded(peer, fields),
+            ForwardedField::XForwarded => Ok(self.by_x_forwarded(peer, fields)),
         }
     }
 
@@ -161,15 +187,11 @@ impl TrustedProxies {
         }
     }
 
-    fn by_forwarded(&self, peer: IpAddr, fields: &impl Fields) -> Client {
+    fn by_forwarded(&self, peer: IpAddr, fields: &impl Fields) -> Result<Client, ForwardedError> {
         let mut client = Client { address: peer, scheme: None, host: None };
         let mut hops = Vec::new();
         for value in fields.values("forwarded") {
-            match parse_forwarded(value) {
-                Some(elements) => hops.extend(elements),
-                // What comes before a value that cannot be read is not known to belong to the chain.
-                None => hops.clear(),
-            }
+            hops.extend(parse_forwarded(value).ok_or(ForwardedError)?);
         }
         for hop in hops.iter().rev() {
             if !self.trusts(client.address) {
@@ -184,14 +206,15 @@ impl TrustedProxies {
                 None => break,
             }
         }
-        client
+        Ok(client)
     }
 }
 
-/// The members of a list field, over all of its lines.
+/// The members of a list field, over all of its lines. An empty one stands for an address that a proxy did not know, and
+/// is kept: what is to the left of it was written by whoever has that address.
 fn list<'a>(fields: &'a impl Fields, name: &'static str) -> Vec<&'a [u8]> {
-    let members = fields.values(name).flat_map(|value| value.split(|&byte| byte == b','));
-    members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()).collect()
+    let lines = fields.values(name).filter(|value| !value.trim_ascii().is_empty());
+    lines.flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii).collect()
 }
 
 /// The address in `1.2.3.4`, `1.2.3.4:80`, `[::1]`, `[::1]:80` or `::1`.
@@ -208,17 +231,18 @@ fn parse_host(text: &[u8]) -> Option<String> {
     HostPort::parse(text).map(|_| text.to_ascii_lowercase())
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Element {
     node: Option<Vec<u8>>,
     proto: Option<Vec<u8>>,
     host: Option<Vec<u8>>,
 }
 
-/// The elements of one `Forwarded` value (RFC 7239 section 4); `None` if any part of it is malformed or doubled.
+/// The elements of one `Forwarded` value (RFC 7239 section 4); `None` if any part of it is malformed or doubled. One
+/// without a `for` counts: its client wrote what is to the left of it.
 fn parse_forwarded(value: &[u8]) -> Option<Vec<Element>> {
     let mut elements = Vec::new();
-    let mut element = Element::default();
+    let mut element: Option<Element> = None;
     let mut rest = value;
     loop {
         rest = rest.trim_ascii_start();
@@ -228,6 +252,7 @@ fn parse_forwarded(value: &[u8]) -> Option<Vec<Element>> {
         if name_len > 0 {
             let (parameter, after) = parse_value(rest.strip_prefix(b"=")?)?;
             rest = after;
+            let element = element.get_or_insert_default();
             let place = match name.to_ascii_lowercase().as_slice() {
                 b"for" => Some(&mut element.node),
                 b"proto" => Some(&mut element.proto),
@@ -244,13 +269,12 @@ fn parse_forwarded(value: &[u8]) -> Option<Vec<Element>> {
         match rest.split_first() {
             Some((b';', after)) => rest = after,
             Some((b',', after)) => {
-                elements.push(std::mem::take(&mut element));
+                elements.extend(element.take());
                 rest = after;
             }
             Some(_) => return None,
             None => {
-                elements.push(element);
-                elements.retain(|element| *element != Element::default());
+                elements.extend(element);
                 return Some(elements);
             }
         }
@@ -260,9 +284,9 @@ fn parse_forwarded(value: &[u8]) -> Option<Vec<Element>> {
 /// A token or a quoted string (RFC 9110 section 5.6), and what follows it.
 fn parse_value(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let Some(quoted) = text.strip_prefix(b"\"") else {
-        // Wider than a token: proxies write addresses with a port unquoted.
-        let is_end = |&byte: &u8| matches!(byte, b';' | b',' | b' ' | b'\t' | b'"');
-        let len = text.iter().position(is_end).unwrap_or(text.len());
+        // Wider than a token: proxies write addresses and ports without quotes.
+        let is_plain = |&byte: &u8| is_token(byte) || b":[]".contains(&byte);
+        let len = text.iter().position(|byte| !is_plain(byte)).unwrap_or(text.len());
         return (len > 0).then(|| (text[..len].to_vec(), &text[len..]));
     };
     let mut value = Vec::new();

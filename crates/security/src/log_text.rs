@@ -59,8 +59,24 @@ pub(crate) fn cut(text: &str) -> &str {
 }
 
 /// Whether a terminal, an editor or a log reader may do more with a character than show it.
-pub(crate) fn is_unsafe(character: char) -> bool {
+fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}')
         || matches!(character, '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Escapes what serde_json leaves as it is and a terminal may not: C1 controls, separators, marks of direction. All of
+/// it stands within strings, as the rest of JSON is ASCII.
+pub(crate) fn escape_json(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len() + 128);
+    for character in json.chars() {
+        if is_unsafe(character) {
+            // None of them is beyond U+FFFF.
+            let written = write!(escaped, "\\u{:04x}", u32::from(character));
+            debug_assert!(written.is_ok(), "a String takes what is written to it");
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use crate::log_text::LogText;
+use crate::log_text::{LogText, escape_json};
 
 /// What stands in place of a secret.
 pub const REDACTED: &str = "[REDACTED]";
@@ -151,7 +151,7 @@ impl Redaction {
         match serde_json::from_slice::<Value>(text) {
             Ok(mut value) => {
                 self.redact_value(&mut value);
-                LogLine(&value.to_string()).to_string()
+                escape_json(&value.to_string())
             }
             Err(_) => format!("[{} bytes that are no JSON]", text.len()),
         }
@@ -199,21 +199,6 @@ impl Redaction {
 fn normal(name: &str) -> String {
     let letters = name.chars().filter(|character| character.is_alphanumeric());
     letters.flat_map(char::to_lowercase).collect()
-}
-
-/// JSON text for a log: on one line already, but with what a terminal may act upon.
-struct LogLine<'a>(&'a str);
-
-impl fmt::Display for LogLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
-        while !rest.is_empty() {
-            let part = crate::log_text::cut(rest);
-            write!(f, "{}", LogText::new(part))?;
-            rest = &rest[part.len()..];
-        }
-        Ok(())
-    }
 }
 
 enum Shown {

@@ -91,7 +91,8 @@ impl ChainHash {
                 mac.finalize().into_bytes()
             }
         };
-        hash.iter().fold(String::with_capacity(HASH_LEN), |text, byte| text + &format!("{byte:02x}"))
+        let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
     }
 
     /// Makes a record, which is a JSON object, the next of the chain: adds its hash to it, and returns the hash.

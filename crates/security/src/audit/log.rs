@@ -1,6 +1,6 @@
 //! The log itself.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::chain::{ChainHash, ChainHead};
 use super::event::AuditRecord;
 use super::time::rfc3339;
-use crate::log_text::{LogText, is_unsafe};
+use crate::log_text::{LogText, escape_json};
 
 /// Where records go. A file that is opened for appending is one; so is all that can be written to.
 pub trait AuditSink: Send {
@@ -107,20 +107,4 @@ fn emit(record: &AuditRecord<'_>, sequence: u64, hash: &str, line: &str) {
     } else {
         tracing::info!(target: "gimmal::audit", event, principal, client, sequence, hash, record = line);
     }
-}
-
-/// Escapes what serde_json leaves as it is and a terminal may not: C1 controls, separators, marks of direction. All of
-/// it stands within strings, as the rest of JSON is ASCII.
-fn escape_json(json: &str) -> String {
-    let mut escaped = String::with_capacity(json.len() + 128);
-    for character in json.chars() {
-        if is_unsafe(character) {
-            // None of them is beyond U+FFFF.
-            let written = write!(escaped, "\\u{:04x}", u32::from(character));
-            debug_assert!(written.is_ok(), "a String takes what is written to it");
-        } else {
-            escaped.push(character);
-        }
-    }
-    escaped
 }

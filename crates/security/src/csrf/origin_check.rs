@@ -3,7 +3,7 @@
 use http::Method;
 use thiserror::Error;
 
-use crate::Origin;
+use crate::{Finding, Origin, Severity};
 
 /// What [`OriginCheck`] looks at in a request. The values are those of the fields, unchanged.
 #[derive(Clone, Copy, Debug)]
@@ -104,11 +104,11 @@ fn is_plain(path: &str) -> bool {
 ///     origin: Some(b"https://bank.example.org"),
 ///     sec_fetch_site: Some(b"same-origin"),
 /// };
-/// assert_eq!(check.check(&request), Ok(OriginProof::SameOrigin));
+/// assert_eq!(check.verify(&request), Ok(OriginProof::SameOrigin));
 ///
 /// request.origin = Some(b"https://evil.example");
 /// request.sec_fetch_site = Some(b"cross-site");
-/// assert_eq!(check.check(&request), Err(CsrfRefusal::SecFetchSite));
+/// assert_eq!(check.verify(&request), Err(CsrfRefusal::SecFetchSite));
 /// # Ok::<(), gimmal_security::OriginError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -154,7 +154,7 @@ impl OriginCheck {
     ///
     /// # Errors
     /// [`CsrfRefusal`]: answer 403.
-    pub fn check(&self, request: &OriginRequest<'_>) -> Result<OriginProof<'_>, CsrfRefusal> {
+    pub fn verify(&self, request: &OriginRequest<'_>) -> Result<OriginProof<'_>, CsrfRefusal> {
         if matches!(*request.method, Method::GET | Method::HEAD | Method::OPTIONS) {
             return Ok(OriginProof::Safe);
         }
@@ -166,6 +166,27 @@ impl OriginCheck {
             (None, Some(_)) => CsrfRefusal::Origin,
         };
         self.exemption(request).ok_or(refusal)
+    }
+
+    /// What in the list is open to an attack: every bypass, and origins of plain HTTP.
+    #[must_use]
+    pub fn check(&self) -> Vec<Finding> {
+        let bypasses = self.bypasses.iter().map(|bypass| Finding {
+            severity: Severity::Warning,
+            code: "csrf.bypass",
+            what: format!(
+                "the bypass {:?} lets any site send {} to {}",
+                bypass.name, bypass.method, bypass.path
+            ),
+            cure: "keep it only if no cookie authenticates what it leads to".to_owned(),
+        });
+        let plain = self.trusted.iter().filter(|origin| origin.scheme() == "http").map(|origin| Finding {
+            severity: Severity::Warning,
+            code: "csrf.plain_origin",
+            what: format!("the trusted origin {origin} can be impersonated by whoever is on the network"),
+            cure: "trust its https origin".to_owned(),
+        });
+        bypasses.chain(plain).collect()
     }
 
     fn exemption(&self, request: &OriginRequest<'_>) -> Option<OriginProof<'_>> {

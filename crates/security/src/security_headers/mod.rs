@@ -8,6 +8,7 @@ use thiserror::Error;
 pub use permissions_policy::{PermissionsPolicy, PermissionsPolicyError};
 
 use crate::csp::{Csp, Nonce};
+use crate::static_value::static_value;
 use crate::{Finding, Severity};
 
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
@@ -135,7 +136,7 @@ impl Default for SecurityHeaders {
             content_type_options: word("nosniff"),
             frame_options: word("DENY"),
             referrer_policy: word("no-referrer"),
-            permissions_policy: Some(PermissionsPolicy::deny_all().value()),
+            permissions_policy: static_value(PermissionsPolicy::deny_all().text()),
             opener_policy: word("same-origin"),
             embedder_policy: word("require-corp"),
             resource_policy: word("same-origin"),
@@ -165,8 +166,7 @@ impl SecurityHeaders {
     #[must_use]
     pub fn with_strict_transport_security(mut self, max_age_seconds: u64, subdomains: bool) -> Self {
         let subdomains = if subdomains { "; includeSubDomains" } else { "" };
-        self.strict_transport_security =
-            HeaderValue::try_from(format!("max-age={max_age_seconds}{subdomains}")).ok();
+        self.strict_transport_security = static_value(format!("max-age={max_age_seconds}{subdomains}"));
         self
     }
 
@@ -175,7 +175,7 @@ impl SecurityHeaders {
     #[must_use]
     pub fn with_strict_transport_security_preload(mut self) -> Self {
         self.strict_transport_security =
-            HeaderValue::try_from(format!("max-age={HSTS_MAX_AGE_SECONDS}; includeSubDomains; preload")).ok();
+            static_value(format!("max-age={HSTS_MAX_AGE_SECONDS}; includeSubDomains; preload"));
         self
     }
 
@@ -238,7 +238,7 @@ impl SecurityHeaders {
     /// Sets which features of the browser the page may use.
     #[must_use]
     pub fn with_permissions_policy(mut self, policy: &PermissionsPolicy) -> Self {
-        self.permissions_policy = Some(policy.value());
+        self.permissions_policy = static_value(policy.text());
         self
     }
 
@@ -325,7 +325,7 @@ impl SecurityHeaders {
         if !is_group || !is_address {
             return Err(ReportingEndpointError { group: group.to_owned(), address: address.to_owned() });
         }
-        self.reporting_endpoints = HeaderValue::try_from(format!("{group}=\"{address}\"")).ok();
+        self.reporting_endpoints = static_value(format!("{group}=\"{address}\""));
         Ok(self)
     }
 

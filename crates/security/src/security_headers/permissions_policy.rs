@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use http::HeaderValue;
 use thiserror::Error;
 
 use crate::Origin;
@@ -48,10 +47,9 @@ pub struct PermissionsPolicyError(String);
 /// let policy = PermissionsPolicy::deny_all()
 ///     .allow_self("camera")?
 ///     .allow("geolocation", ["https://maps.example.org".parse()?])?;
-/// let value = policy.value();
-/// let value = value.to_str()?;
-/// assert!(value.contains("camera=(self)") && value.contains("microphone=()"));
-/// assert!(value.contains("geolocation=(self \"https://maps.example.org\")"));
+/// let text = policy.text();
+/// assert!(text.contains("camera=(self)") && text.contains("microphone=()"));
+/// assert!(text.contains("geolocation=(self \"https://maps.example.org\")"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,12 +92,9 @@ impl PermissionsPolicy {
         Ok(self)
     }
 
-    /// The value of the field.
+    /// The value of the field, of which names and origins were checked when they were added.
     #[must_use]
-    pub fn value(&self) -> HeaderValue {
-        let features: Vec<String> =
-            self.0.iter().map(|(feature, list)| format!("{feature}={list}")).collect();
-        HeaderValue::try_from(features.join(", "))
-            .expect("names and origins were checked when they were added")
+    pub fn text(&self) -> String {
+        self.0.iter().map(|(feature, list)| format!("{feature}={list}")).collect::<Vec<_>>().join(", ")
     }
 }

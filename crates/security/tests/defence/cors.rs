@@ -189,3 +189,11 @@ fn a_predicate_sees_the_normal_form() {
     );
     assert!(!served(&cors, Some("https://example.evil")).contains_key("access-control-allow-origin"));
 }
+
+#[test]
+fn rules_that_are_too_open_are_found() {
+    assert!(cors().check().is_empty());
+    let codes = |cors: Cors| cors.check().into_iter().map(|finding| finding.code).collect::<Vec<_>>();
+    let open = Cors::builder().any_origin().null_origin_insecurely().private_network().build().unwrap();
+    assert_eq!(codes(open), ["cors.null_origin", "cors.any_origin", "cors.private_network"]);
+}

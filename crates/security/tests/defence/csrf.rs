@@ -21,14 +21,14 @@ fn request<'a>(origin: Option<&'a str>, sec_fetch_site: Option<&'a str>) -> Orig
 fn csrf_by_a_browser_of_today_is_refused() {
     let check = OriginCheck::new();
     for site in ["cross-site", "same-site", "", "same-origin, cross-site", "SAME-ORIGIN", "x"] {
-        let refused = check.check(&request(None, Some(site)));
+        let refused = check.verify(&request(None, Some(site)));
         assert_eq!(refused, Err(CsrfRefusal::SecFetchSite), "{site}");
         // What Origin claims does not help.
-        let refused = check.check(&request(Some("https://bank.example"), Some(site)));
+        let refused = check.verify(&request(Some("https://bank.example"), Some(site)));
         assert_eq!(refused, Err(CsrfRefusal::SecFetchSite), "{site}");
     }
     for site in ["same-origin", "none"] {
-        assert_eq!(check.check(&request(None, Some(site))), Ok(OriginProof::SameOrigin));
+        assert_eq!(check.verify(&request(None, Some(site))), Ok(OriginProof::SameOrigin));
     }
 }
 
@@ -49,25 +49,25 @@ fn csrf_by_an_older_browser_is_refused() {
         "ftp://bank.example",
     ];
     for origin in evil {
-        assert_eq!(check.check(&request(Some(origin), None)), Err(CsrfRefusal::Origin), "{origin}");
+        assert_eq!(check.verify(&request(Some(origin), None)), Err(CsrfRefusal::Origin), "{origin}");
     }
     for origin in ["https://bank.example", "https://bank.example:443", "https://BANK.example"] {
-        assert_eq!(check.check(&request(Some(origin), None)), Ok(OriginProof::SameOrigin), "{origin}");
+        assert_eq!(check.verify(&request(Some(origin), None)), Ok(OriginProof::SameOrigin), "{origin}");
     }
     let no_host = OriginRequest { host: None, ..request(Some("https://bank.example"), None) };
-    assert_eq!(check.check(&no_host), Err(CsrfRefusal::Origin));
+    assert_eq!(check.verify(&no_host), Err(CsrfRefusal::Origin));
 }
 
 #[test]
 fn csrf_from_plain_http_of_the_same_host_is_refused_over_tls() {
     let check = OriginCheck::new();
     let mut request = request(Some("http://bank.example"), None);
-    assert_eq!(check.check(&request), Err(CsrfRefusal::Origin));
+    assert_eq!(check.verify(&request), Err(CsrfRefusal::Origin));
     request.secure = false;
-    assert_eq!(check.check(&request), Ok(OriginProof::SameOrigin));
+    assert_eq!(check.verify(&request), Ok(OriginProof::SameOrigin));
     // Behind a proxy that it was not told of, the server does not know that the client speaks TLS.
     request.origin = Some(b"https://bank.example");
-    assert_eq!(check.check(&request), Ok(OriginProof::SameOrigin));
+    assert_eq!(check.verify(&request), Ok(OriginProof::SameOrigin));
 }
 
 #[test]
@@ -76,13 +76,13 @@ fn csrf_check_lets_safe_methods_and_programs_pass() {
     for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
         let request =
             OriginRequest { method: &method, ..request(Some("https://evil.example"), Some("cross-site")) };
-        assert_eq!(check.check(&request), Ok(OriginProof::Safe));
+        assert_eq!(check.verify(&request), Ok(OriginProof::Safe));
     }
     for method in [Method::PUT, Method::PATCH, Method::DELETE, Method::from_bytes(b"get").unwrap()] {
         let request = OriginRequest { method: &method, ..request(None, Some("cross-site")) };
-        assert!(check.check(&request).is_err(), "{method}");
+        assert!(check.verify(&request).is_err(), "{method}");
     }
-    assert_eq!(check.check(&request(None, None)), Ok(OriginProof::Unlabelled));
+    assert_eq!(check.verify(&request(None, None)), Ok(OriginProof::Unlabelled));
 }
 
 #[test]
@@ -94,13 +94,13 @@ fn csrf_exemptions_hold_for_what_they_name_alone() {
         .bypass_insecurely("payments", Method::POST, "/pay/*")
         .unwrap();
     let at = |path, origin| OriginRequest { path, ..request(Some(origin), Some("cross-site")) };
-    assert_eq!(check.check(&at("/transfer", "https://app.example")), Ok(OriginProof::TrustedOrigin));
-    assert!(check.check(&at("/transfer", "http://app.example")).is_err());
-    assert!(check.check(&at("/transfer", "https://sub.app.example")).is_err());
+    assert_eq!(check.verify(&at("/transfer", "https://app.example")), Ok(OriginProof::TrustedOrigin));
+    assert!(check.verify(&at("/transfer", "http://app.example")).is_err());
+    assert!(check.verify(&at("/transfer", "https://sub.app.example")).is_err());
 
     let evil = "https://evil.example";
-    assert_eq!(check.check(&at("/hooks/git", evil)), Ok(OriginProof::Bypass("webhook")));
-    assert_eq!(check.check(&at("/pay/a/b", evil)), Ok(OriginProof::Bypass("payments")));
+    assert_eq!(check.verify(&at("/hooks/git", evil)), Ok(OriginProof::Bypass("webhook")));
+    assert_eq!(check.verify(&at("/pay/a/b", evil)), Ok(OriginProof::Bypass("payments")));
     // A router that resolves these leads elsewhere.
     for path in [
         "/hooks/git/",
@@ -111,13 +111,22 @@ fn csrf_exemptions_hold_for_what_they_name_alone() {
         "/pay//x",
         "/pay",
     ] {
-        assert!(check.check(&at(path, evil)).is_err(), "{path}");
+        assert!(check.verify(&at(path, evil)).is_err(), "{path}");
     }
     let put = OriginRequest { method: &Method::PUT, ..at("/hooks/git", evil) };
-    assert!(check.check(&put).is_err());
+    assert!(check.verify(&put).is_err());
     for bad in ["hooks", "/a*b", "/*/b", ""] {
         assert!(OriginCheck::new().bypass_insecurely("x", Method::POST, bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn csrf_exemptions_are_found_by_the_check_of_the_configuration() {
+    assert!(OriginCheck::new().trust("https://app.example".parse().unwrap()).check().is_empty());
+    let check = OriginCheck::new().trust("http://app.example".parse().unwrap());
+    let check = check.bypass_insecurely("webhook", Method::POST, "/hooks/*").unwrap();
+    let codes: Vec<_> = check.check().into_iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["csrf.bypass", "csrf.plain_origin"]);
 }
 
 const NOW: u64 = 1_700_000_000;

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use gimmal_security::forwarded::{Client, Scheme, TrustedProxies};
+use gimmal_security::Severity;
+use gimmal_security::forwarded::{Client, ForwardedError, Scheme, TrustedProxies};
 use http::HeaderMap;
 use proptest::prelude::*;
 
@@ -21,11 +22,11 @@ fn networks() -> [ipnet::IpNet; 2] {
 }
 
 fn x_forwarded(peer: &str, lines: &[(&'static str, &str)]) -> Client {
-    TrustedProxies::x_forwarded(networks()).client(peer.parse().unwrap(), &headers(lines))
+    TrustedProxies::x_forwarded(networks()).client(peer.parse().unwrap(), &headers(lines)).unwrap()
 }
 
 fn forwarded(peer: &str, lines: &[(&'static str, &str)]) -> Client {
-    TrustedProxies::forwarded(networks()).client(peer.parse().unwrap(), &headers(lines))
+    TrustedProxies::forwarded(networks()).client(peer.parse().unwrap(), &headers(lines)).unwrap()
 }
 
 fn address(text: &str) -> IpAddr {
@@ -94,6 +95,27 @@ fn what_cannot_be_read_ends_the_chain() {
 }
 
 #[test]
+fn spoofed_address_behind_an_unknown_one_is_not_believed() {
+    // A trusted proxy that did not know its client, or did not say, passed on what that client had sent.
+    for value in
+        ["1.2.3.4, ", "1.2.3.4,,", "1.2.3.4, unix:", "1.2.3.4, _hidden", "1.2.3.4, unknown, 10.0.0.2"]
+    {
+        let client = x_forwarded(PROXY, &[("x-forwarded-for", value)]);
+        assert_ne!(client.address, address("1.2.3.4"), "{value}");
+    }
+    for value in [
+        "for=1.2.3.4, by=10.0.0.1",
+        "for=1.2.3.4, proto=https",
+        "for=1.2.3.4, for=_hidden",
+        "for=1.2.3.4, x=y",
+    ] {
+        assert_eq!(forwarded(PROXY, &[("forwarded", value)]).address, address("10.0.0.1"), "{value}");
+    }
+    // Empty members of the list are no elements (RFC 9110 section 5.6.1).
+    assert_eq!(forwarded(PROXY, &[("forwarded", "for=203.0.113.9, ,")]).address, address("203.0.113.9"));
+}
+
+#[test]
 fn spoofed_scheme_and_host_are_not_believed() {
     let lines = [
         ("x-forwarded-for", "1.2.3.4, 203.0.113.9"),
@@ -106,7 +128,7 @@ fn spoofed_scheme_and_host_are_not_believed() {
     let proxies = TrustedProxies::x_forwarded(networks()).with_forwarded_host();
     let host = |value| {
         let lines = headers(&[("x-forwarded-for", "203.0.113.9"), ("x-forwarded-host", value)]);
-        proxies.client(PROXY.parse().unwrap(), &lines).host
+        proxies.client(PROXY.parse().unwrap(), &lines).unwrap().host
     };
     assert_eq!(host("Shop.example:443").as_deref(), Some("shop.example:443"));
     assert_eq!(host("evil.example/../x"), None);
@@ -149,7 +171,8 @@ fn forwarded_takes_scheme_and_host_from_the_element_of_the_client() {
 }
 
 #[test]
-fn malformed_forwarded_is_not_believed() {
+fn malformed_forwarded_is_refused() {
+    let proxies = TrustedProxies::forwarded(networks());
     for value in [
         "for=\"1.2.3.4",
         "for 1.2.3.4",
@@ -158,15 +181,17 @@ fn malformed_forwarded_is_not_believed() {
         "=1.2.3.4",
         "for=1.2.3.4 x",
         "for=\"1\\",
+        // What a client sent, and what the proxy added behind it: the client would pass for the proxy.
+        "for=\"x, for=203.0.113.9",
     ] {
-        assert_eq!(forwarded(PROXY, &[("forwarded", value)]).address, address("10.0.0.1"), "{value}");
+        let lines = headers(&[("forwarded", value), ("forwarded", "for=203.0.113.9")]);
+        assert_eq!(proxies.client(PROXY.parse().unwrap(), &lines), Err(ForwardedError), "{value}");
+        // Of an untrusted peer it is not looked at.
+        assert!(proxies.client("198.51.100.7:1".parse().unwrap(), &lines).is_ok());
     }
     // A comma within quotes is no boundary.
     let quoted = "for=203.0.113.9;secret=\"a, for=1.2.3.4\"";
     assert_eq!(forwarded(PROXY, &[("forwarded", quoted)]).address, address("203.0.113.9"));
-    // What the client sent before, and cannot be read, does not spoil what the proxy added in a line of its own.
-    let lines = [("forwarded", "for=\"broken"), ("forwarded", "for=203.0.113.9")];
-    assert_eq!(forwarded(PROXY, &lines).address, address("203.0.113.9"));
 }
 
 #[test]
@@ -182,6 +207,15 @@ fn a_list_of_proxies_comes_from_a_file() {
     );
 }
 
+#[test]
+fn trust_in_the_whole_internet_is_found() {
+    assert!(TrustedProxies::forwarded(networks()).check().is_empty());
+    for wide in ["0.0.0.0/0", "::/0", "128.0.0.0/1"] {
+        let findings = TrustedProxies::forwarded([wide.parse().unwrap()]).check();
+        assert_eq!(findings[0].severity, Severity::Danger);
+    }
+}
+
 proptest! {
     /// Whatever a client sends, the address that a trusted proxy saw and appended wins.
     #[test]
@@ -189,8 +223,11 @@ proptest! {
         let client = address("203.0.113.9");
         let lines = headers(&[("x-forwarded-for", &format!("{sent}, 203.0.113.9"))]);
         let peer: SocketAddr = PROXY.parse().unwrap();
-        prop_assert_eq!(TrustedProxies::x_forwarded(networks()).client(peer, &lines).address, client);
-        let lines = headers(&[("forwarded", &sent), ("forwarded", "for=203.0.113.9")]);
-        prop_assert_eq!(TrustedProxies::forwarded(networks()).client(peer, &lines).address, client);
+        prop_assert_eq!(TrustedProxies::x_forwarded(networks()).client(peer, &lines).unwrap().address, client);
+        let lines = headers(&[("forwarded", &format!("{sent}, for=203.0.113.9"))]);
+        // Refused, or right.
+        if let Ok(seen) = TrustedProxies::forwarded(networks()).client(peer, &lines) {
+            prop_assert_eq!(seen.address, client);
+        }
     }
 }
