@@ -197,7 +197,7 @@ impl TlsSession {
         Ok(received)
     }
 
-    /// During the handshake, takes no more at once than may be held.
+    /// Takes no more at once than may be held.
     fn receive_pieces(
         &mut self,
         ciphertext: &mut [u8],
@@ -205,10 +205,11 @@ impl TlsSession {
         out: &mut Vec<u8>,
         received: &mut Received,
     ) -> Result<(), TlsError> {
-        if self.state != TlsState::Handshaking || ciphertext.len() <= HELLO_BYTES_MAX {
+        let piece_bytes = self.held_bytes_max();
+        if ciphertext.len() <= piece_bytes {
             return self.receive_records(ciphertext, plaintext, out, received);
         }
-        let mut pieces = ciphertext.chunks_mut(HELLO_BYTES_MAX);
+        let mut pieces = ciphertext.chunks_mut(piece_bytes);
         pieces.try_for_each(|piece| self.receive_records(piece, plaintext, out, received))
     }
 
@@ -249,10 +250,10 @@ impl TlsSession {
                 self.held = held;
             }
             if rest.is_empty() {
-                return Ok(());
+                break;
             }
         }
-        if !self.peer_closed {
+        if self.held.is_empty() && !self.peer_closed {
             let consumed = self.drive(rest, plaintext, out, received)?;
             self.held.extend_from_slice(&rest[consumed..]);
         }
@@ -280,11 +281,12 @@ impl TlsSession {
         out: &mut Vec<u8>,
         received: &mut Received,
     ) -> Result<usize, TlsError> {
-        let out_before = out.len();
+        let (plaintext_before, out_before) = (plaintext.len(), out.len());
         let (progress, result) = self.engine.receive(input, plaintext, out);
         let Progress { consumed, early_bytes, peer_closed, may_send } = progress;
         received.early_bytes += early_bytes;
-        if self.state == TlsState::Handshaking
+        // Also after `close`: what is left there would be taken for another session's.
+        if !self.was_open
             && let Engine::Server(_) = self.engine
         {
             self.note_hello(out_before, out)?;
@@ -292,7 +294,10 @@ impl TlsSession {
         result.map_err(|error| TlsError::from(&error))?;
 
         if may_send && self.state == TlsState::Handshaking {
-            self.check_resumed_client(&mut input[consumed..], out)?;
+            self.check_resumed_client(&mut input[consumed..], out).inspect_err(|_| {
+                // Its first data may have come along with the end of the handshake.
+                plaintext.truncate(plaintext_before);
+            })?;
             self.state = TlsState::Open;
             self.was_open = true;
         }
