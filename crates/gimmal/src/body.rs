@@ -293,7 +293,8 @@ impl Body {
             }
             Source::Incoming(incoming) => ready!(incoming.poll_chunk(cx)),
         };
-        if let Source::Chunk(_) = self.source {
+        // A stream that has ended may not be polled again.
+        if matches!((&self.source, &next), (Source::Chunk(_), _) | (Source::Stream { .. }, None)) {
             self.source = Source::Empty;
         }
         Poll::Ready(next.map(|next| next.and_then(|chunk| self.count(chunk))))
@@ -305,6 +306,12 @@ impl Body {
             *left = left.checked_sub(chunk.len() as u64).ok_or(BodyError::TooLarge { limit: *limit })?;
         }
         Ok(chunk)
+    }
+
+    /// Whether nothing follows any more, and no trailers either.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_spent(&self) -> bool {
+        matches!(self.source, Source::Empty) && self.trailers.is_none()
     }
 
     /// All that is left, if it is in memory: what needs no polling.

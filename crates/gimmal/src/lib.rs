@@ -38,6 +38,8 @@ mod server;
 mod service;
 mod stream;
 pub mod test;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod upgrade;
 
 pub use app::{App, Route, any, connect, delete, get, head, options, patch, post, put};

@@ -149,7 +149,14 @@ fn receive_body(stream: &mut impl Read, mut bytes: Vec<u8>, decoder: &mut BodyDe
 
 fn read_more(stream: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<usize> {
     let mut buffer = [0; 16 * 1024];
-    let read = stream.read(&mut buffer)?;
-    bytes.extend_from_slice(&buffer[..read]);
-    Ok(read)
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(read) => {
+                bytes.extend_from_slice(&buffer[..read]);
+                return Ok(read);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
