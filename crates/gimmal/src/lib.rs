@@ -22,11 +22,15 @@
 mod access_log;
 mod app;
 mod body;
+#[cfg(feature = "client")]
+pub mod client;
 mod config;
 mod connection;
 mod error;
 mod extensions;
 mod extract;
+#[cfg(any(feature = "client", feature = "tower"))]
+mod fields;
 mod handler;
 mod incoming;
 mod middleware;

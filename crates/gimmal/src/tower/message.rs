@@ -1,10 +1,11 @@
 //! Heads of messages from one world to the other.
 
 use gimmal_http::{BodyFraming, Limits, Parsed, encode_request};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, Version, header};
 
 use crate::body::{Body, BoxError};
 use crate::error::Error;
+use crate::fields;
 use crate::request::{Head, Request, normalize_path};
 use crate::response::Response;
 
@@ -44,16 +45,11 @@ pub(super) fn to_http(request: &mut Request) -> Result<http::Request<()>, Error>
     let uri = Uri::from_maybe_shared(bytes.slice_ref(view.target().as_bytes())).map_err(|error| {
         Error::new(StatusCode::BAD_REQUEST, "the request target is malformed").with_source(error)
     })?;
-    let mut headers = HeaderMap::with_capacity(view.headers().len());
-    for (name, value) in view.headers() {
-        let name = HeaderName::from_bytes(name.as_bytes())?;
-        headers.append(name, HeaderValue::from_maybe_shared(bytes.slice_ref(value))?);
-    }
     let mut http = http::Request::new(());
     *http.method_mut() = view.method().clone();
     *http.version_mut() = view.version();
     *http.uri_mut() = uri;
-    *http.headers_mut() = headers;
+    *http.headers_mut() = fields::to_header_map(view.headers(), &bytes);
     *http.extensions_mut() = request.extensions_mut().remove().unwrap_or_default();
     Ok(http)
 }
