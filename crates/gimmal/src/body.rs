@@ -151,6 +151,29 @@ impl Body {
         Self::from_source(Source::Incoming(incoming))
     }
 
+    /// A body that is not there, of which a length is told all the same: that of a response to HEAD, or of a 304
+    /// (RFC 9110, section 8.6).
+    #[cfg(any(feature = "client", feature = "tower"))]
+    pub(crate) fn announced(length: u64) -> Self {
+        struct Announced(u64);
+
+        impl Incoming for Announced {
+            fn poll_chunk(&self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+                Poll::Ready(None)
+            }
+
+            fn length(&self) -> Option<u64> {
+                Some(self.0)
+            }
+
+            fn take_trailers(&self) -> Option<HeaderMap> {
+                None
+            }
+        }
+
+        Self::incoming(Rc::new(Announced(length)))
+    }
+
     pub(crate) fn taken() -> Self {
         Self::from_source(Source::Taken)
     }

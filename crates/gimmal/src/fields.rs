@@ -1,8 +1,8 @@
-//! Header fields as a map that shares the memory of the bytes in which they came.
+//! Header fields on their way from one message to another.
 
 use bytes::Bytes;
 use gimmal_http::Headers;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// The fields that lie in `bytes` as a map whose values share them.
 pub(crate) fn to_header_map(fields: Headers<'_>, bytes: &Bytes) -> HeaderMap {
@@ -16,4 +16,9 @@ pub(crate) fn to_header_map(fields: Headers<'_>, bytes: &Bytes) -> HeaderMap {
         }
     }
     map
+}
+
+/// The length that the fields state, be there a body or not (RFC 9110, section 8.6).
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

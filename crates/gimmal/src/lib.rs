@@ -35,6 +35,8 @@ mod handler;
 mod incoming;
 mod middleware;
 mod outgoing;
+#[cfg(feature = "client")]
+pub mod proxy;
 mod request;
 mod response;
 mod router;

@@ -134,19 +134,20 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
     )
 }
 
-/// Sends a request to `origin` and waits for the head of the response.
+/// Sends a request to `origin` and waits for the head of the response. The body stays in `request` if an error
+/// [comes before sending](ClientError::is_before_sending).
 pub(crate) async fn exchange(
     client: &Client,
     origin: &Origin,
-    mut request: Outgoing,
+    request: &mut Outgoing,
 ) -> Result<ClientResponse, ClientError> {
     let core = Core::current().ok_or(ClientError::NoCore)?;
     let options = client.options();
     let clock = Clock { pause: options.pause, whole: request.whole.map(|whole| Instant::now() + whole) };
     if let Some(link) = client.pool.take(origin).await {
         let spare = request.spare_body();
-        let mut attempt = Attempt::new(client, link, &mut request, clock);
-        match (attempt.run(&request).await, spare) {
+        let mut attempt = Attempt::new(client, link, request, clock);
+        match (attempt.run(request).await, spare) {
             (Err(ClientError::Closed(error)), Some(body)) if !attempt.began => {
                 tracing::debug!(%error, "a pooled connection had been closed; the request is sent on a new one");
                 request.body = body;
@@ -157,7 +158,7 @@ pub(crate) async fn exchange(
     let connecting = tokio::time::timeout(clock.connect(options.connect), origin.connect(&core)).await;
     let stream = connecting.map_err(|_| ClientError::TimedOut(Phase::Connect))??;
     let link = Rc::new(Link { stream, origin: origin.clone(), input: RefCell::default() });
-    Attempt::new(client, link, &mut request, clock).run(&request).await
+    Attempt::new(client, link, request, clock).run(request).await
 }
 
 pub(super) type Upload = LocalFuture<Result<(), ClientError>>;

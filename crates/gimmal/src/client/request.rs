@@ -153,7 +153,7 @@ async fn send(
         None => "/",
     };
     let target = target.to_owned();
-    exchange(client, &origin, Outgoing { method, target, headers, body, whole }).await
+    exchange(client, &origin, &mut Outgoing { method, target, headers, body, whole }).await
 }
 
 impl fmt::Debug for ClientRequest {

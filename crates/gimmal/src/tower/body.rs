@@ -93,28 +93,6 @@ where
     Body::incoming(Rc::new(foreign))
 }
 
-/// A body that is not there, of which a length is told all the same: that of a response to HEAD, or of a 304 (RFC
-/// 9110, section 8.6).
-pub(super) fn announced(length: u64) -> Body {
-    Body::incoming(Rc::new(Announced(length)))
-}
-
-struct Announced(u64);
-
-impl Incoming for Announced {
-    fn poll_chunk(&self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
-        Poll::Ready(None)
-    }
-
-    fn length(&self) -> Option<u64> {
-        Some(self.0)
-    }
-
-    fn take_trailers(&self) -> Option<HeaderMap> {
-        None
-    }
-}
-
 enum Piece {
     Data(Chunk),
     Trailers(HeaderMap),

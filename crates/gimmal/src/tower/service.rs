@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use gimmal_runtime::{Address, LocalFuture};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{Method, StatusCode};
 use tower_service::Service;
 
-use super::body::{announced, into_body};
+use super::body::into_body;
 use super::message;
 use super::send_body::{Fed, Feed, SendBody};
 #[cfg(feature = "tower-upgrade")]
 use super::upgrade::Offer;
-use crate::body::BoxError;
+use crate::body::{Body, BoxError};
 use crate::error::Error;
+use crate::fields;
 use crate::handler::{Handler, Needs};
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
@@ -129,11 +130,11 @@ impl<S> TowerService<S> {
         if let Some(offer) = offer.filter(|_| opens_tunnel) {
             response = Response::tunnel(move |stream| offer.take_over(stream));
         }
-        let length = content_length(&parts.headers).filter(|_| !opens_tunnel);
+        let length = fields::content_length(&parts.headers).filter(|_| !opens_tunnel);
         let has_no_body = is_head || parts.status == StatusCode::NOT_MODIFIED;
         message::set_head(&mut response, parts);
         response.set_body(match length {
-            Some(length) if has_no_body && body.is_end_stream() => announced(length),
+            Some(length) if has_no_body && body.is_end_stream() => Body::announced(length),
             _ => into_body(body, feed).await,
         });
         Ok(response)
@@ -156,8 +157,4 @@ async fn while_feeding<F: Future>(future: F, feed: &mut Option<Feed>) -> F::Outp
         }
     })
     .await
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
