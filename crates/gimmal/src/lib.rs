@@ -22,17 +22,26 @@
 mod access_log;
 mod app;
 mod body;
+<<<<<<< HEAD
 mod certificates;
 mod check;
+=======
+#[cfg(feature = "client")]
+pub mod client;
+>>>>>>> wt/tower
 mod config;
 mod connection;
 mod error;
 mod extensions;
 mod extract;
+#[cfg(any(feature = "client", feature = "tower"))]
+mod fields;
 mod handler;
 mod incoming;
 mod middleware;
 mod outgoing;
+#[cfg(feature = "client")]
+pub mod proxy;
 mod request;
 mod response;
 mod router;
@@ -41,6 +50,8 @@ mod server;
 mod service;
 mod stream;
 pub mod test;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod upgrade;
 
 pub use app::{App, Route, any, connect, delete, get, head, options, patch, post, put};
