@@ -1,2 +1,62 @@
+//! A server framework for Linux: TCP and HTTP on io_uring, one ring per core, secure by default, next to the Tokio
+//! ecosystem.
+//!
+//! ```no_run
+//! use gimmal::{App, Path, Server};
+//!
+//! async fn greet(Path(name): Path<String>) -> String {
+//!     format!("Hello, {name}!")
+//! }
+//!
+//! fn main() -> Result<(), gimmal::ServerError> {
+//!     let app = App::new().get("/", async || "Hello, World!").get("/greet/{name}", greet);
+//!     Server::new(app).bind("127.0.0.1:8080").run()
+//! }
+//! ```
+//!
+//! Each core is a thread of its own with a ring, its connections and its tasks. A connection stays on the core that
+//! accepted it, so handlers need not be `Send` and share nothing that is locked. Where io_uring is not to be had, the
+//! same server runs on epoll.
 #![forbid(unsafe_code)]
-//! gimmal
+
+mod access_log;
+mod app;
+mod body;
+mod config;
+mod connection;
+mod error;
+mod extensions;
+mod extract;
+mod handler;
+mod incoming;
+mod middleware;
+mod outgoing;
+mod request;
+mod response;
+mod router;
+mod server;
+mod service;
+mod stream;
+pub mod test;
+mod upgrade;
+
+pub use app::{App, Route, any, connect, delete, get, head, options, patch, post, put};
+pub use body::{Body, BodyError, BoxError, Chunk, Incoming};
+pub use bytes::Bytes;
+pub use config::Timeouts;
+pub use error::Error;
+pub use extensions::Extensions;
+pub use extract::{Extension, Form, FromRequest, Path, Query, State};
+pub use gimmal_http::Limits;
+pub use gimmal_runtime::{
+    Address, Backend, BackendKind, BlockingError, ConnectionId, ConnectionInfo, Core, ListenOptions, LocalFuture,
+    Options, SendBuf, Snapshot, blocking,
+};
+pub use handler::{Handler, Needs};
+pub use http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+pub use middleware::{Middleware, Next};
+pub use request::{Request, RequestId};
+pub use response::{Html, IntoResponse, Json, Redirect, Response};
+pub use router::AppError;
+pub use server::{Running, Server, ServerError, ServerHandle};
+pub use stream::Stream;

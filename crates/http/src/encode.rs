@@ -5,6 +5,7 @@ use std::ops::Deref;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 
+use crate::characters::{Class, prefix_len};
 use crate::date::Date;
 use crate::framing::{self, BodyFraming};
 use crate::status::push_status_line;
@@ -13,35 +14,36 @@ use crate::trailers;
 /// What is to be said at the start of a response.
 ///
 /// ```
-/// use gimmal_http::{BodyFraming, HeaderMap, ResponseHead, StatusCode, Version, encode_response};
+/// use gimmal_http::{BodyFraming, HeaderMap, HeaderValue, Method, ResponseHead, StatusCode, Version};
 ///
 /// let mut out = Vec::new();
 /// let head = ResponseHead {
 ///     version: Version::HTTP_11,
-///     head_request: false,
+///     method: &Method::GET,
 ///     status: StatusCode::OK,
 ///     headers: &HeaderMap::new(),
-///     content_type: Some("text/plain"),
+///     content_type: Some(&HeaderValue::from_static("text/plain")),
 ///     body: BodyFraming::Length(5),
 ///     keep_alive: true,
 ///     date: None,
 /// };
-/// assert!(encode_response(&head, &mut out).keep_alive);
+/// assert!(gimmal_http::encode_response(&head, &mut out).keep_alive);
 /// assert_eq!(out, b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\n");
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'a> {
     /// The version of the request. The response is always HTTP/1.1 (RFC 9110 section 6.2).
     pub version: Version,
-    /// Whether the request was a HEAD: the head is that of a GET, and no body follows.
-    pub head_request: bool,
+    /// The method of the request: the response to a HEAD has the head of a GET and no body, and a tunnel follows the
+    /// 2xx to a CONNECT. GET, if the request could not be read.
+    pub method: &'a Method,
     /// The status.
     pub status: StatusCode,
-    /// The fields. `Transfer-Encoding` is ignored, and so is `Content-Length` but for a HEAD or 304 whose `body` is
-    /// [`BodyFraming::None`]. `Connection: close` closes the connection.
+    /// The fields. `Transfer-Encoding` is ignored, and so is `Content-Length`, but for a HEAD or 304 whose `body` is
+    /// empty: the length that it would have had stands. `Connection: close` closes the connection.
     pub headers: &'a HeaderMap,
-    /// The `Content-Type` if `headers` has none. May not hold a line break.
-    pub content_type: Option<&'static str>,
+    /// The `Content-Type` if `headers` has none.
+    pub content_type: Option<&'a HeaderValue>,
     /// How the body will be sent.
     pub body: BodyFraming,
     /// Whether the connection is to stay open.
@@ -74,15 +76,18 @@ pub fn encode_response(head: &ResponseHead<'_>, out: &mut Vec<u8>) -> Encoded {
         push_field(b"content-type: ", content_type.as_bytes(), out);
     }
     match plan.announced {
-        BodyFraming::Length(length) => push_length(length, out),
+        BodyFraming::Length(length) if !given.length => push_length(length, out),
         BodyFraming::Chunked => out.extend_from_slice(CHUNKED),
-        BodyFraming::None | BodyFraming::UntilClose => {}
+        BodyFraming::Length(_) | BodyFraming::None | BodyFraming::UntilClose => {}
     }
     if let (Some(date), false) = (head.date, given.date) {
         push_field(b"date: ", date.as_bytes(), out);
     }
     if !plan.keep_alive {
-        out.extend_from_slice(b"connection: close\r\n");
+        // The connection of a switched protocol or a tunnel is no longer one of HTTP: it says itself when it ends.
+        if !plan.hands_over {
+            out.extend_from_slice(b"connection: close\r\n");
+        }
     } else if head.version == Version::HTTP_10 {
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
@@ -101,36 +106,41 @@ struct Plan {
     keep_alive: bool,
     /// Whether a Content-Length of the user stands, for want of a body to count.
     takes_length: bool,
+    /// Whether another protocol, or a tunnel, follows the head.
+    hands_over: bool,
 }
 
 impl Plan {
     fn of(head: &ResponseHead<'_>) -> Self {
+        use BodyFraming::{Chunked, Length, None, UntilClose};
         let framing = match head.body {
             // RFC 9112 section 6.1: no transfer coding for a client that may not know it.
-            BodyFraming::Chunked if head.version != Version::HTTP_11 => BodyFraming::UntilClose,
+            Chunked if head.version != Version::HTTP_11 => UntilClose,
             framing => framing,
         };
-        let not_modified = head.status == StatusCode::NOT_MODIFIED;
-        let (announced, sent) = match head.status {
-            // RFC 9110 sections 8.6 and 15.4.5, RFC 9112 section 6.1.
-            status if status.is_informational() || status == StatusCode::NO_CONTENT => {
-                (BodyFraming::None, BodyFraming::None)
+        let is_tunnel = *head.method == Method::CONNECT && head.status.is_success();
+        let (announced, sent, takes_length) = match head.status {
+            // RFC 9110 sections 8.6 and 9.3.6, RFC 9112 section 6.1.
+            status if is_tunnel || status.is_informational() || status == StatusCode::NO_CONTENT => {
+                (None, None, false)
             }
-            _ if not_modified => match framing {
-                BodyFraming::Length(_) => (framing, BodyFraming::None),
-                _ => (BodyFraming::None, BodyFraming::None),
+            // RFC 9110 section 15.4.5: the length is that of the 200, of which an empty body says nothing.
+            StatusCode::NOT_MODIFIED => match framing {
+                Length(1..) => (framing, None, false),
+                _ => (None, None, true),
             },
             // RFC 9110 section 15.3.6.
-            StatusCode::RESET_CONTENT => (BodyFraming::Length(0), BodyFraming::None),
-            _ if head.head_request => (framing, BodyFraming::None),
-            _ if framing == BodyFraming::None => (BodyFraming::Length(0), BodyFraming::None),
-            _ => (framing, framing),
+            StatusCode::RESET_CONTENT => (Length(0), None, false),
+            _ if *head.method == Method::HEAD => (framing, None, framing.is_empty()),
+            _ if framing == None => (Length(0), None, false),
+            _ => (framing, framing, false),
         };
         Self {
             announced,
             sent,
-            keep_alive: head.keep_alive && sent != BodyFraming::UntilClose,
-            takes_length: (head.head_request || not_modified) && announced == BodyFraming::None,
+            keep_alive: head.keep_alive && sent != UntilClose,
+            takes_length,
+            hands_over: is_tunnel || head.status == StatusCode::SWITCHING_PROTOCOLS,
         }
     }
 }
@@ -140,12 +150,13 @@ impl Plan {
 struct Given {
     content_type: bool,
     date: bool,
+    length: bool,
     close: bool,
 }
 
 fn push_headers(head: &ResponseHead<'_>, plan: &Plan, out: &mut Vec<u8>) -> Given {
     let mut given = Given::default();
-    let mut takes_length = plan.takes_length && may_have_length(head.status);
+    let mut takes_length = plan.takes_length;
     for (name, value) in head.headers {
         if *name == header::TRANSFER_ENCODING {
             continue;
@@ -156,6 +167,7 @@ fn push_headers(head: &ResponseHead<'_>, plan: &Plan, out: &mut Vec<u8>) -> Give
             if !std::mem::take(&mut takes_length) || !is_number {
                 continue;
             }
+            given.length = true;
         } else if *name == header::CONNECTION {
             given.close |= push_connection(value.as_bytes(), out);
             continue;
@@ -167,10 +179,6 @@ fn push_headers(head: &ResponseHead<'_>, plan: &Plan, out: &mut Vec<u8>) -> Give
         push_header(name, value, out);
     }
     given
-}
-
-fn may_have_length(status: StatusCode) -> bool {
-    !status.is_informational() && status != StatusCode::NO_CONTENT
 }
 
 /// Writes the options of a Connection field, but for those that say whether the connection stays open: these are
@@ -302,7 +310,7 @@ pub fn encode_last_chunk(trailer_fields: Option<&HeaderMap>, out: &mut Vec<u8>) 
 /// Appends the head of an HTTP/1.1 request. `headers` must have a `Host`; its `Content-Length` and
 /// `Transfer-Encoding` are left out in favour of `framing`, of which [`BodyFraming::UntilClose`] stands for
 /// [`BodyFraming::Chunked`], as a request cannot end with the connection. Every byte of `target` that may not stand in
-/// a request line is escaped as `%XX`.
+/// a path or query, also a `%` that begins no escape, is written as `%XX`.
 ///
 /// ```
 /// use gimmal_http::{BodyFraming, HeaderMap, HeaderValue, Method, encode_request};
@@ -336,16 +344,27 @@ pub fn encode_request(
     out.extend_from_slice(b"\r\n");
 }
 
+/// Writes a target with every byte escaped that may not stand there, and `/` for an empty path.
 fn push_target(target: &str, out: &mut Vec<u8>) {
-    if target.is_empty() {
+    let mut rest = target.as_bytes();
+    if matches!(rest, [] | [b'?', ..]) {
         out.push(b'/');
     }
-    for &byte in target.as_bytes() {
-        if byte.is_ascii_graphic() && byte != b'#' {
-            out.push(byte);
-        } else {
-            let digit = |nibble: u8| b"0123456789ABCDEF"[usize::from(nibble)];
-            out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+    let mut class = Class::Path;
+    loop {
+        let (valid, tail) = rest.split_at(prefix_len(rest, class));
+        out.extend_from_slice(valid);
+        match tail {
+            [] => return,
+            [b'?', tail @ ..] => {
+                out.push(b'?');
+                (class, rest) = (Class::Query, tail);
+            }
+            [byte, tail @ ..] => {
+                let digit = |nibble: u8| b"0123456789ABCDEF"[usize::from(nibble)];
+                out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+                rest = tail;
+            }
         }
     }
 }

@@ -111,6 +111,9 @@ pub enum RequestError {
     /// An Expect other than `100-continue` (RFC 9110 section 10.1.1).
     #[error("the expectation cannot be met: only 100-continue is supported")]
     Expectation,
+    /// A CONNECT with a body, which another server could take for the start of the tunnel (RFC 9110 section 9.3.6).
+    #[error("a CONNECT request has no body: send the data after the answer")]
+    ConnectBody,
 }
 
 impl RequestError {
@@ -136,12 +139,16 @@ pub enum ResponseError {
     /// The header fields are at fault.
     #[error(transparent)]
     Head(#[from] HeadError),
-    /// Not `version SP status SP [reason] CRLF` with a status from 100 to 599 (RFC 9112 section 4).
+    /// Not `version SP status [SP reason] CRLF` with a status from 100 to 599 (RFC 9112 section 4).
     #[error("the status line is malformed")]
     StatusLine,
     /// A version other than HTTP/1.0 and HTTP/1.1.
     #[error("the HTTP version of the response is not supported")]
     Version,
+    /// A 1xx response that announces a body, which another client could take for the next response (RFC 9110
+    /// section 15.2).
+    #[error("an interim response announces a body")]
+    InterimBody,
 }
 
 /// Why a body was refused.

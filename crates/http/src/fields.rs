@@ -74,11 +74,17 @@ impl Fields {
         self.0.clear();
     }
 
-    pub(crate) fn push(&mut self, header: &Header<'_>, whole: &[u8]) {
-        self.0.push(Field {
-            name: Span::of(header.name.as_bytes(), whole),
-            value: Span::of(header.value, whole),
-        });
+    /// Takes over the fields of a complete head, and checks that every line ends in CRLF, as `httparse` also takes a
+    /// bare LF. A value cannot hold an LF, so it is enough to look at the bytes before each name and at the end.
+    pub(crate) fn fill(&mut self, headers: &[Header<'_>], head: &[u8]) -> Result<(), HeadError> {
+        self.0.clear();
+        let mut is_strict = head.ends_with(b"\r\n\r\n");
+        self.0.extend(headers.iter().map(|header| {
+            let name = Span::of(header.name.as_bytes(), head);
+            is_strict &= head[..name.start as usize].ends_with(b"\r\n");
+            Field { name, value: Span::of(header.value, head) }
+        }));
+        if is_strict { Ok(()) } else { Err(HeadError::LineEnd) }
     }
 
     pub(crate) fn iter<'a>(&'a self, bytes: &'a [u8]) -> Headers<'a> {
@@ -162,20 +168,6 @@ impl<'a> Slots<'a> {
 /// Refuses a head, or the part of one, that is longer than the limits allow.
 pub(crate) fn check_size(len: usize, limits: &Limits) -> Result<(), HeadError> {
     if len > limits.header_bytes.min(u32::MAX as usize) { Err(HeadError::TooLarge) } else { Ok(()) }
-}
-
-/// Checks that every line of a complete head ends in CRLF, as `httparse` also takes a bare LF. A value cannot hold
-/// an LF, so it is enough to look at the bytes before each name and at the end.
-pub(crate) fn check_line_ends(head: &[u8], headers: &[Header<'_>]) -> Result<(), HeadError> {
-    let follows_crlf = |header: &Header<'_>| {
-        let start = Span::of(header.name.as_bytes(), head).start as usize;
-        head[..start].ends_with(b"\r\n")
-    };
-    if head.ends_with(b"\r\n\r\n") && headers.iter().all(follows_crlf) {
-        Ok(())
-    } else {
-        Err(HeadError::LineEnd)
-    }
 }
 
 /// The search for the end of a head that comes in pieces. No byte is looked at twice, however small they are.

@@ -2,6 +2,8 @@
 
 use std::net::Ipv6Addr;
 
+use crate::characters::{Class, prefix_len};
+
 /// An authority in two parts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Authority<'a> {
@@ -19,8 +21,10 @@ impl<'a> Authority<'a> {
             std::str::from_utf8(&value[1..close]).ok()?.parse::<Ipv6Addr>().ok()?;
             close + 1
         } else {
-            let len = memchr::memchr(b':', value).unwrap_or(value.len());
-            is_reg_name(&value[..len]).then_some(len)?
+            match prefix_len(value, Class::Host) {
+                0 => return None,
+                len => len,
+            }
         };
         let (host, rest) = value.split_at(host_len);
         let port = match rest {
@@ -44,24 +48,6 @@ impl<'a> Authority<'a> {
 
 fn parse_port(digits: &[u8]) -> Option<u16> {
     crate::framing::parse_decimal(digits).and_then(|port| u16::try_from(port).ok())
-}
-
-/// A reg-name of RFC 3986, without the comma: two Hosts that a proxy joined would look like one name with it.
-fn is_reg_name(name: &[u8]) -> bool {
-    let mut rest = name;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => tail,
-            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';'
-            | b'=' => tail,
-            b'%' => match tail {
-                [high, low, tail @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => tail,
-                _ => return false,
-            },
-            _ => return false,
-        };
-    }
-    !name.is_empty()
 }
 
 #[cfg(test)]

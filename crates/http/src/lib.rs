@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod characters;
 mod date;
 mod encode;
 mod error;

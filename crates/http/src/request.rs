@@ -139,7 +139,7 @@ impl RequestHead {
         if !head[line_end..].starts_with(b"\r\n") {
             return Err(HeadError::LineEnd.into());
         }
-        fields::check_line_ends(head, request.headers)?;
+        self.fields.fill(request.headers, head)?;
         self.method = known_method(method)?;
         self.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
         self.read(target.as_bytes(), request.headers, head)?;
@@ -156,9 +156,7 @@ impl RequestHead {
         let parts = Target::parse(target, &self.method)?;
         let mut framing = FramingFields::default();
         let (mut host, mut expects_continue) = (None, false);
-        self.fields.clear();
         for header in headers {
-            self.fields.push(header, head);
             let (name, value) = (header.name.as_bytes(), header.value);
             match name.len() {
                 4 if name.eq_ignore_ascii_case(b"host") => {
@@ -177,6 +175,9 @@ impl RequestHead {
         }
         let authority = self.check_host(host, &parts, target)?;
         self.framing = framing.framing(self.version)?.unwrap_or(BodyFraming::None);
+        if parts.form == TargetForm::Authority && !self.framing.is_empty() {
+            return Err(RequestError::ConnectBody);
+        }
         self.keep_alive = framing.keep_alive(self.version);
         // RFC 9110 section 7.8: with a body it is not clear where the new protocol begins, so there is none.
         self.upgrade = framing.upgrade(self.version) && self.framing.is_empty();

@@ -109,7 +109,7 @@ impl ResponseHeadParser {
         if !head[..line_end].ends_with(b"\r") {
             return Err(HeadError::LineEnd.into());
         }
-        fields::check_line_ends(head, response.headers)?;
+        self.fields.fill(response.headers, head)?;
         self.version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
         self.status = response
             .code
@@ -117,18 +117,23 @@ impl ResponseHeadParser {
             .and_then(|code| StatusCode::from_u16(code).ok())
             .ok_or(ResponseError::StatusLine)?;
         let mut framing = FramingFields::default();
-        self.fields.clear();
         for header in response.headers.iter() {
-            self.fields.push(header, head);
             framing.note(header.name.as_bytes(), header.value);
         }
         let given = framing.framing(self.version)?;
+        // RFC 9110 section 8.6, RFC 9112 section 6.1: neither may announce a body, and none may be read.
+        let announces_body = given.is_some_and(|framing| !framing.is_empty());
+        if announces_body && self.status.is_informational() {
+            return Err(ResponseError::InterimBody);
+        }
         self.framing = if has_no_body(self.status, request) {
             BodyFraming::None
         } else {
             given.unwrap_or(BodyFraming::UntilClose)
         };
-        self.keep_alive = framing.keep_alive(self.version) && self.framing != BodyFraming::UntilClose;
+        self.keep_alive = framing.keep_alive(self.version)
+            && self.framing != BodyFraming::UntilClose
+            && !(announces_body && self.status == StatusCode::NO_CONTENT);
         self.upgrade = framing.upgrade(self.version) && self.status == StatusCode::SWITCHING_PROTOCOLS;
         Ok(Parsed::Complete(len))
     }
@@ -158,7 +163,8 @@ impl ResponseHeadParser {
         self.framing
     }
 
-    /// Whether the connection may be used for another request after the body.
+    /// Whether the connection may be used for another request after the body. Not so after a 204 that announces a
+    /// body against the rules: what follows it may be that body, or the next response.
     #[must_use]
     pub fn keep_alive(&self) -> bool {
         self.keep_alive

@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use crate::characters::{Class, prefix_len};
 use crate::error::RequestError;
 use crate::host::Authority;
 
@@ -51,12 +52,13 @@ impl<'a> Target<'a> {
     }
 
     fn origin(target: &'a [u8]) -> Option<Self> {
-        let (path, query) = match memchr::memchr(b'?', target) {
-            Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
-            None => (target, None),
+        let (path, rest) = target.split_at(prefix_len(target, Class::Path));
+        let query = match rest {
+            [] => None,
+            [b'?', query @ ..] if prefix_len(query, Class::Query) == query.len() => Some(query),
+            _ => return None,
         };
-        let is_valid = is_made_of(path, PATH) && query.is_none_or(|query| is_made_of(query, QUERY));
-        is_valid.then_some(Self { form: TargetForm::Origin, path, query, authority: None })
+        Some(Self { form: TargetForm::Origin, path, query, authority: None })
     }
 
     fn absolute(target: &'a [u8]) -> Option<Self> {
@@ -80,7 +82,7 @@ impl<'a> Target<'a> {
 }
 
 /// The default port of the scheme of an absolute target, and where its authority begins.
-fn scheme(target: &[u8]) -> Option<(u16, usize)> {
+pub(crate) fn scheme(target: &[u8]) -> Option<(u16, usize)> {
     let starts_with =
         |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     match () {
@@ -88,40 +90,4 @@ fn scheme(target: &[u8]) -> Option<(u16, usize)> {
         () if starts_with(b"https://") => Some((443, 8)),
         () => None,
     }
-}
-
-const PATH: u8 = 1;
-const QUERY: u8 = 2;
-
-/// Which bytes may stand in a path and in a query. Wider than RFC 3986 by the characters that browsers send as they
-/// are (`[`, `]`, `|` and, in a query, a few more); never a control, a space, a fragment or a byte beyond ASCII.
-static CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = b'!';
-    while byte <= b'~' {
-        classes[byte as usize] = match byte {
-            b'"' | b'#' | b'<' | b'>' => 0,
-            b'?' | b'\\' | b'^' | b'`' | b'{' | b'}' => QUERY,
-            _ => PATH | QUERY,
-        };
-        byte += 1;
-    }
-    classes
-};
-
-/// Whether all of `bytes` is of `class`, with every `%` followed by two hexadecimal digits.
-fn is_made_of(bytes: &[u8], class: u8) -> bool {
-    let mut has_escape = false;
-    for &byte in bytes {
-        if CLASSES[usize::from(byte)] & class == 0 {
-            return false;
-        }
-        has_escape |= byte == b'%';
-    }
-    !has_escape || escapes_are_valid(bytes)
-}
-
-fn escapes_are_valid(bytes: &[u8]) -> bool {
-    memchr::memchr_iter(b'%', bytes)
-        .all(|at| bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
 }

@@ -73,6 +73,16 @@ const REFUSED: &[(&str, u16, &str)] = &[
     ("9112-3.2.3 authority form without CONNECT", 400, "GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("9112-3.2.3 CONNECT in origin form", 400, "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("9112-3.2.3 CONNECT without port", 400, "CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n"),
+    (
+        "9110-9.3.6 CONNECT with a length",
+        400,
+        "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nContent-Length: 5\r\n\r\n",
+    ),
+    (
+        "9110-9.3.6 CONNECT with chunks",
+        400,
+        "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
     ("9112-3.2.4 asterisk without OPTIONS", 400, "GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
     // Host.
     ("9112-3.2 no Host", 400, "GET / HTTP/1.1\r\n\r\n"),

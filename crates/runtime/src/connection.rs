@@ -40,6 +40,8 @@ pub(crate) struct Connection {
     closed: Cell<bool>,
     receiver: Cell<Option<Waker>>,
     sender: Cell<Option<Waker>>,
+    /// Waits for an interruption alone.
+    watcher: Cell<Option<Waker>>,
 }
 
 impl Connection {
@@ -56,6 +58,7 @@ impl Connection {
             closed: Cell::new(false),
             receiver: Cell::new(None),
             sender: Cell::new(None),
+            watcher: Cell::new(None),
         });
         core.opened(&connection);
         Some(Stream::new(connection))
@@ -109,6 +112,10 @@ impl Connection {
     }
 
     pub(crate) fn set_deadline(&self, after: Option<Duration>) {
+        // The slot may be another connection's by now.
+        if self.is_closed() {
+            return;
+        }
         if self.interruption.get() == Some(Interruption::DeadlinePassed) {
             self.interruption.set(None);
         }
@@ -154,6 +161,19 @@ impl Connection {
         self.interruption.set(Some(interruption));
         self.wake_receiver();
         self.wake_sender();
+        if let Some(waker) = self.watcher.take() {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn poll_interrupted(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        match self.interruption() {
+            Some(error) => Poll::Ready(error),
+            None => {
+                self.watcher.set(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        }
     }
 
     pub(crate) fn wait_to_receive(&self, cx: &mut Context<'_>) {
@@ -179,6 +199,9 @@ impl Connection {
     /// The program has dropped its handle: what is queued still goes out, within the linger time.
     pub(crate) fn release(self: &Rc<Self>) {
         self.released.set(true);
+        if self.is_closed() {
+            return;
+        }
         self.core.deadlines.set(self.id.slot(), self.core.options.linger, self.core.clock.now());
         match &self.io {
             Io::Ring(socket) => socket.close(self),

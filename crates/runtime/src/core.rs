@@ -138,6 +138,12 @@ impl Core {
         self.backend
     }
 
+    /// The limits and sizes that the core was started with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// The core's counters, as they are now.
     #[must_use]
     pub fn counters(&self) -> Snapshot {

@@ -102,6 +102,12 @@ impl CoresBuilder {
         self
     }
 
+    /// How many cores will be started, for who must prepare something for each of them.
+    #[must_use]
+    pub fn planned(&self) -> usize {
+        cpus::choose(self.count, self.cpus.as_deref()).len()
+    }
+
     /// Starts the cores, and on each of them the future that `main` makes there. A core stops when its future
     /// ends.
     ///

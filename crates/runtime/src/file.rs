@@ -139,7 +139,7 @@ impl File {
 
     async fn read_at_heap(&self, position: u64) -> io::Result<PinnedBytes> {
         let memory = vec![0; FILE_BUFFER_BYTES as usize];
-        let (memory, read) = match &self.inner {
+        let (mut memory, read) = match &self.inner {
             Inner::Ring(file) => {
                 let (read, memory) = file.read_at(memory, position).await;
                 (memory, read?)
@@ -153,7 +153,8 @@ impl File {
                 blocking(read).await.map_err(io::Error::other)??
             }
         };
-        Ok(PinnedBytes::from_heap(Rc::from(memory), read))
+        memory.truncate(read);
+        Ok(memory.into())
     }
 }
 

@@ -11,6 +11,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use bytes::Bytes;
 use io_uring::types::BufRingEntry;
 
 use crate::arena::Arena;
@@ -113,6 +114,10 @@ impl BufferPool {
         self.shares.len() - self.in_use()
     }
 
+    fn is_scarce(&self) -> bool {
+        self.in_use() > self.shares.len() / 2
+    }
+
     /// Takes a buffer off the free list.
     pub(crate) fn take(self: &Rc<Self>) -> Option<PinnedBuf> {
         let Home::FreeList(free) = &self.home else { return None };
@@ -127,11 +132,8 @@ impl BufferPool {
     /// written `len` bytes to its start, and will not touch it until it is given back.
     pub(crate) fn received(self: &Rc<Self>, index: u16, len: u32) -> PinnedBytes {
         self.hold(index);
-        PinnedBytes {
-            memory: Memory::Pinned { pool: Rc::clone(self), index },
-            start: 0,
-            len: len.min(self.buffer_bytes),
-        }
+        let len = len.min(self.buffer_bytes);
+        PinnedBytes(Memory::Pinned(Share { pool: Rc::clone(self), start: 0, len, index }))
     }
 
     fn hold(&self, index: u16) {
@@ -199,7 +201,7 @@ impl PinnedBuf {
         // SAFETY: `this` is never dropped or used again, so the pool handle is moved out exactly once, and the
         // share of the buffer goes over to the new value.
         let pool = unsafe { std::ptr::read(&raw const this.pool) };
-        PinnedBytes { memory: Memory::Pinned { pool, index: this.index }, start: 0, len: len as u32 }
+        PinnedBytes(Memory::Pinned(Share { pool, start: 0, len: len as u32, index: this.index }))
     }
 }
 
@@ -231,37 +233,85 @@ impl fmt::Debug for PinnedBuf {
     }
 }
 
-#[derive(Clone)]
-enum Memory {
-    Empty,
-    Pinned {
-        pool: Rc<BufferPool>,
-        index: u16,
-    },
-    /// Received into memory of its own when the pool had run dry.
-    Heap(Rc<[u8]>),
-}
-
-/// Bytes in a pinned buffer: what was received, or read from a file.
-///
-/// Cloning and slicing share the buffer; the last handle that is dropped gives it back to the core. Holding on
-/// to many of them starves the core's other connections of buffers, so copy what is to be kept.
-pub struct PinnedBytes {
-    memory: Memory,
+/// A part of a pinned buffer, which counts as one share of it.
+struct Share {
+    pool: Rc<BufferPool>,
     start: u32,
     len: u32,
+    index: u16,
 }
+
+impl Share {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: `start + len` never passes the end of the buffer, which stays ours, unwritten by anyone, for as
+        // long as a share of it is held.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.pool.address(self.index).add(self.start as usize),
+                self.len as usize,
+            )
+        }
+    }
+}
+
+impl Clone for Share {
+    fn clone(&self) -> Self {
+        self.pool.share(self.index);
+        Self { pool: Rc::clone(&self.pool), ..*self }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.pool.release(self.index);
+    }
+}
+
+#[derive(Clone)]
+enum Memory {
+    Pinned(Share),
+    Shared(Bytes),
+}
+
+/// Bytes that were received, read from a file, or are to be sent. They lie in a pinned buffer, or in memory of
+/// their own.
+///
+/// Cloning and slicing share the memory; the last handle to a pinned buffer gives it back to the core. Holding on
+/// to many of them starves the core's other connections of buffers, so copy what is to be kept, or use
+/// [`unpin_if_scarce`](Self::unpin_if_scarce).
+///
+/// ```
+/// let mut bytes = gimmal_runtime::PinnedBytes::from("hello, world");
+/// assert_eq!(&*bytes.split_to(5), b"hello");
+/// assert_eq!(bytes.into_bytes(), ", world");
+/// ```
+#[derive(Clone)]
+pub struct PinnedBytes(Memory);
 
 impl PinnedBytes {
     /// No bytes, in no buffer.
     #[must_use]
     pub const fn new() -> Self {
-        Self { memory: Memory::Empty, start: 0, len: 0 }
+        Self(Memory::Shared(Bytes::new()))
     }
 
-    pub(crate) fn from_heap(bytes: Rc<[u8]>, len: usize) -> Self {
-        let len = len.min(bytes.len()) as u32;
-        Self { memory: Memory::Heap(bytes), start: 0, len }
+    /// The bytes in memory of their own; copies only what lies in a pinned buffer.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        match self.0 {
+            Memory::Pinned(share) => Bytes::copy_from_slice(share.bytes()),
+            Memory::Shared(bytes) => bytes,
+        }
+    }
+
+    /// Copies the bytes out of their pinned buffer if fewer than half of the core's buffers are free; for whoever
+    /// holds on to them while others may need the buffer.
+    #[must_use]
+    pub fn unpin_if_scarce(self) -> Self {
+        match &self.0 {
+            Memory::Pinned(share) if share.pool.is_scarce() => self.into_bytes().into(),
+            _ => self,
+        }
     }
 
     /// Takes the first `at` bytes off, leaving the rest.
@@ -270,6 +320,9 @@ impl PinnedBytes {
     /// If `at` is beyond the end.
     #[must_use]
     pub fn split_to(&mut self, at: usize) -> Self {
+        if at == self.len() {
+            return std::mem::take(self);
+        }
         let head = self.slice(0..at);
         self.advance(at);
         head
@@ -283,9 +336,14 @@ impl PinnedBytes {
         assert!(count <= self.len(), "{count} is beyond the end");
         if count == self.len() {
             *self = Self::new();
-        } else {
-            self.start += count as u32;
-            self.len -= count as u32;
+            return;
+        }
+        match &mut self.0 {
+            Memory::Pinned(share) => {
+                share.start += count as u32;
+                share.len -= count as u32;
+            }
+            Memory::Shared(bytes) => drop(bytes.split_to(count)),
         }
     }
 
@@ -299,10 +357,15 @@ impl PinnedBytes {
         if range.is_empty() {
             return Self::new();
         }
-        let mut part = self.clone();
-        part.start += range.start as u32;
-        part.len = range.len() as u32;
-        part
+        match &self.0 {
+            Memory::Pinned(share) => {
+                let mut part = share.clone();
+                part.start += range.start as u32;
+                part.len = range.len() as u32;
+                Self(Memory::Pinned(part))
+            }
+            Memory::Shared(bytes) => Self(Memory::Shared(bytes.slice(range))),
+        }
     }
 }
 
@@ -312,36 +375,13 @@ impl Default for PinnedBytes {
     }
 }
 
-impl Clone for PinnedBytes {
-    fn clone(&self) -> Self {
-        if let Memory::Pinned { pool, index } = &self.memory {
-            pool.share(*index);
-        }
-        Self { memory: self.memory.clone(), start: self.start, len: self.len }
-    }
-}
-
-impl Drop for PinnedBytes {
-    fn drop(&mut self) {
-        if let Memory::Pinned { pool, index } = &self.memory {
-            pool.release(*index);
-        }
-    }
-}
-
 impl Deref for PinnedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let range = self.start as usize..(self.start + self.len) as usize;
-        match &self.memory {
-            Memory::Empty => &[],
-            // SAFETY: `start + len` never passes the end of the buffer, which stays ours, unwritten by anyone,
-            // for as long as a share of it is held.
-            Memory::Pinned { pool, index } => unsafe {
-                std::slice::from_raw_parts(pool.address(*index).add(range.start), range.len())
-            },
-            Memory::Heap(bytes) => &bytes[range],
+        match &self.0 {
+            Memory::Pinned(share) => share.bytes(),
+            Memory::Shared(bytes) => bytes,
         }
     }
 }
@@ -355,6 +395,36 @@ impl AsRef<[u8]> for PinnedBytes {
 impl fmt::Debug for PinnedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PinnedBytes({} bytes)", self.len())
+    }
+}
+
+impl From<Bytes> for PinnedBytes {
+    fn from(bytes: Bytes) -> Self {
+        Self(Memory::Shared(bytes))
+    }
+}
+
+impl From<Vec<u8>> for PinnedBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<String> for PinnedBytes {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl From<&'static [u8]> for PinnedBytes {
+    fn from(bytes: &'static [u8]) -> Self {
+        Bytes::from_static(bytes).into()
+    }
+}
+
+impl From<&'static str> for PinnedBytes {
+    fn from(text: &'static str) -> Self {
+        text.as_bytes().into()
     }
 }
 
@@ -412,8 +482,21 @@ mod tests {
     }
 
     #[test]
+    fn bytes_leave_their_buffer_when_buffers_are_scarce() {
+        let pool = BufferPool::with_free_list(4, 4096, false).unwrap();
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let mut buffer = pool.take().unwrap();
+            buffer[0] = b'x';
+            held.push(buffer.freeze(1).unpin_if_scarce());
+        }
+        assert_eq!(pool.in_use(), 2, "the third is more than half");
+        assert!(held.iter().all(|bytes| **bytes == *b"x"));
+    }
+
+    #[test]
     fn heap_bytes_slice_alike() {
-        let bytes = PinnedBytes::from_heap(Rc::from(&b"abcdef"[..]), 4);
+        let bytes = PinnedBytes::from(&b"abcd"[..]);
         assert_eq!(&*bytes, b"abcd");
         assert_eq!(&*bytes.slice(1..3), b"bc");
         assert_eq!(&*bytes.slice(2..2), b"");

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::address::Address;
 use crate::connection::{Connection, Io};
+use crate::core::Core;
 use crate::pinned::PinnedBytes;
 use crate::ring::{OneshotFuture, Yields};
 use crate::send_buf::{OutBuf, SendBuf};
@@ -130,7 +131,7 @@ impl Stream {
     }
 
     /// Ends the connection at once: what is queued is dropped, and the peer sees a reset.
-    pub fn abort(self) {
+    pub fn abort(&self) {
         self.connection.reset();
     }
 
@@ -141,10 +142,22 @@ impl Stream {
         self.connection.set_deadline(after);
     }
 
+    /// Ready once the deadline has passed or the connection was asked to close, with the error that `recv` and
+    /// `send` fail with; for whoever waits for something else than the stream meanwhile.
+    pub fn poll_interrupted(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.connection.poll_interrupted(cx)
+    }
+
     /// Tells whether closing now would lose nothing, as between two requests. A graceful shutdown gives idle
     /// connections only [`Options::drain_idle`](crate::Options::drain_idle) to say more.
     pub fn set_idle(&self, idle: bool) {
         self.connection.set_idle(idle);
+    }
+
+    /// The core that the stream is bound to.
+    #[must_use]
+    pub fn core(&self) -> &Rc<Core> {
+        &self.connection.core
     }
 
     /// The peer's address.
@@ -191,7 +204,8 @@ impl fmt::Debug for Stream {
     }
 }
 
-impl AsyncRead for Stream {
+/// Reads and writes need no exclusive access.
+impl AsyncRead for &Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
@@ -205,7 +219,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for &Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_send_ready(cx))?;
         let taken = data.len().min(self.connection.core.options.unsent_bytes_max);
@@ -230,5 +244,25 @@ impl AsyncWrite for Stream {
             }
             Io::Epoll(socket) => Poll::Ready(socket.shutdown()),
         }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut &*self).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self).poll_write(cx, data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut &*self).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut &*self).poll_shutdown(cx)
     }
 }

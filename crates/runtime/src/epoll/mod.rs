@@ -116,7 +116,10 @@ impl EpollSocket {
 
     fn poll_into_heap(&self, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
         let mut memory = vec![0; OWNED_BYTES];
-        self.poll_read(&mut memory, cx).map_ok(|len| PinnedBytes::from_heap(Rc::from(memory), len))
+        self.poll_read(&mut memory, cx).map_ok(|len| {
+            memory.truncate(len);
+            memory.into()
+        })
     }
 
     fn poll_read(&self, memory: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

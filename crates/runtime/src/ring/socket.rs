@@ -328,8 +328,9 @@ impl RingSocket {
         match completion.result {
             len if len > 0 => {
                 if let Some(memory) = memory {
-                    let bytes = PinnedBytes::from_heap(Rc::from(memory), len as usize);
-                    self.keep(connection, &mut receive, bytes);
+                    let mut memory = Vec::from(memory);
+                    memory.truncate(len as usize);
+                    self.keep(connection, &mut receive, memory.into());
                 }
             }
             0 => receive.end = Some(ReceiveEnd::Eof),

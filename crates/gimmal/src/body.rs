@@ -1,0 +1,392 @@
+//! Message bodies: nothing, bytes, a stream, or what is still arriving from the peer.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use gimmal_runtime::PinnedBytes;
+use http::{HeaderMap, StatusCode};
+
+/// Any error, as a stream of the user's may yield it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The media type of text bodies.
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+/// The media type of bodies of raw bytes.
+pub(crate) const OCTETS: &str = "application/octet-stream";
+
+/// A piece of a body, as it came or as it goes. It may lie in a buffer that the kernel filled, so hold it no
+/// longer than needed, or take it out with [`PinnedBytes::into_bytes`].
+///
+/// ```
+/// let chunk = gimmal::Chunk::from("piece");
+/// assert_eq!(&chunk[..], b"piece");
+/// ```
+pub type Chunk = PinnedBytes;
+
+/// Why a body could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// It is longer than the route allows.
+    #[error("the body is longer than the {limit} bytes that this route accepts")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The peer closed the connection before the end of the body.
+    #[error("the connection closed before the body was complete")]
+    Incomplete,
+    /// The framing of the body breaks RFC 9112, section 7.1.
+    #[error("the body is malformed: {0}")]
+    Malformed(#[source] gimmal_http::BodyError),
+    /// The body came slower than the server's minimum rate.
+    #[error("the body came too slowly")]
+    TimedOut,
+    /// An extractor or a handler has already taken the body.
+    #[error("the body was taken before")]
+    Taken,
+    /// A stream of the server's own failed.
+    #[error("the stream of the body failed: {0}")]
+    Stream(#[source] BoxError),
+}
+
+impl BodyError {
+    /// The status that answers it: 413, 408, 400, or 500 where the fault is the server's.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Incomplete => StatusCode::BAD_REQUEST,
+            Self::Malformed(error) => error.status(),
+            Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::Taken | Self::Stream(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// A source of chunks behind a shared pointer: how a connection gives its request body to a handler while it
+/// goes on driving it, and how a proxy passes a body with its trailers on.
+pub trait Incoming {
+    /// The next chunk; `None` at the end, and again at every later call.
+    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>>;
+
+    /// The length of the whole body in bytes, where its framing tells.
+    fn length(&self) -> Option<u64>;
+
+    /// The trailer section that came after the last chunk (RFC 9110, section 6.5), once.
+    fn take_trailers(&self) -> Option<HeaderMap>;
+}
+
+/// The body of a request or a response.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), gimmal::BodyError> {
+/// let body = gimmal::Body::from("Hello");
+/// assert_eq!(body.length(), Some(5));
+/// assert_eq!(body.collect(1024).await?, "Hello");
+/// # Ok(()) }
+/// ```
+#[derive(Default)]
+pub struct Body {
+    source: Source,
+    media_type: Option<&'static str>,
+    extra: Option<Box<Extra>>,
+}
+
+/// What few bodies have.
+#[derive(Default)]
+struct Extra {
+    limit: Option<Limit>,
+    trailers: Option<Box<dyn FnOnce() -> HeaderMap>>,
+}
+
+#[derive(Default)]
+enum Source {
+    #[default]
+    Empty,
+    Chunk(Chunk),
+    Stream {
+        chunks: Pin<Box<dyn Stream<Item = Result<Chunk, BoxError>>>>,
+        /// What is left of it, if that is known.
+        left: Option<u64>,
+    },
+    Incoming(Rc<dyn Incoming>),
+    Taken,
+}
+
+#[derive(Clone, Copy)]
+struct Limit {
+    limit: u64,
+    left: u64,
+}
+
+impl Body {
+    /// A body of no bytes.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self::from_source(Source::Empty)
+    }
+
+    /// A body that is made while it is sent. It need not be `Send`. An error ends the connection: the client
+    /// sees a body that is cut off, never one that seems complete.
+    ///
+    /// ```
+    /// # use gimmal::{Body, Chunk};
+    /// let chunks = ["one", "two"].map(|text| Ok(Chunk::from(text)));
+    /// let body = Body::stream(futures_util::stream::iter(chunks));
+    /// assert_eq!(body.length(), None);
+    /// ```
+    pub fn stream(chunks: impl Stream<Item = Result<Chunk, BoxError>> + 'static) -> Self {
+        Self::of(Source::Stream { chunks: Box::pin(chunks), left: None }, OCTETS)
+    }
+
+    /// A body that is made while it is sent, and whose length in bytes is known. If the chunks have another length
+    /// together, the connection is ended.
+    pub fn sized(length: u64, chunks: impl Stream<Item = Result<Chunk, BoxError>> + 'static) -> Self {
+        Self::of(Source::Stream { chunks: Box::pin(chunks), left: Some(length) }, OCTETS)
+    }
+
+    /// A body that comes from a connection, with its trailers.
+    #[must_use]
+    pub fn incoming(incoming: Rc<dyn Incoming>) -> Self {
+        Self::from_source(Source::Incoming(incoming))
+    }
+
+    pub(crate) fn taken() -> Self {
+        Self::from_source(Source::Taken)
+    }
+
+    const fn from_source(source: Source) -> Self {
+        Self { source, media_type: None, extra: None }
+    }
+
+    /// Without a media type, as a body that was received.
+    pub(crate) fn untyped(mut self) -> Self {
+        self.media_type = None;
+        self
+    }
+
+    fn of(source: Source, media_type: &'static str) -> Self {
+        Self { media_type: Some(media_type), ..Self::from_source(source) }
+    }
+
+    /// Sets what makes the trailer section (RFC 9110, section 6.5), called after the last chunk. It is sent only
+    /// where the message is framed in chunks.
+    ///
+    /// ```
+    /// # use gimmal::{Body, Chunk};
+    /// let chunks = ["one", "two"].map(|text| Ok(Chunk::from(text)));
+    /// let body = Body::stream(futures_util::stream::iter(chunks))
+    ///     .with_trailers(|| [(http::HeaderName::from_static("checksum"), "42".parse().unwrap())].into_iter().collect());
+    /// ```
+    #[must_use]
+    pub fn with_trailers(mut self, trailers: impl FnOnce() -> HeaderMap + 'static) -> Self {
+        self.extra.get_or_insert_default().trailers = Some(Box::new(trailers));
+        self
+    }
+
+    /// Sets the media type that a response states when it has no `Content-Type` field of its own.
+    #[must_use]
+    pub fn with_media_type(mut self, media_type: &'static str) -> Self {
+        self.media_type = Some(media_type);
+        self
+    }
+
+    /// The media type to state when the message has no `Content-Type` field.
+    #[must_use]
+    pub fn media_type(&self) -> Option<&'static str> {
+        self.media_type
+    }
+
+    /// What is left of it in bytes, or the length that the peer's framing states; `None` if only its end will
+    /// tell.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        match &self.source {
+            Source::Empty | Source::Taken => Some(0),
+            Source::Chunk(chunk) => Some(chunk.len() as u64),
+            Source::Stream { left, .. } => *left,
+            Source::Incoming(incoming) => incoming.length(),
+        }
+    }
+
+    /// Whether it is known to hold no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length() == Some(0)
+    }
+
+    /// Fails with [`BodyError::TooLarge`] beyond `limit` bytes from here on; at once if the peer has stated a
+    /// greater length.
+    pub fn set_limit(&mut self, limit: u64) {
+        self.extra.get_or_insert_default().limit = Some(Limit { limit, left: limit });
+    }
+
+    fn limit(&self) -> Option<Limit> {
+        self.extra.as_ref()?.limit
+    }
+
+    /// The next chunk; `None` at the end.
+    ///
+    /// # Errors
+    /// [`BodyError`], after which there are no more chunks worth reading.
+    ///
+    /// # Cancel safety
+    /// No chunk is lost when the future is dropped.
+    pub async fn chunk(&mut self) -> Option<Result<Chunk, BodyError>> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// The trailer section, after the last chunk, once.
+    pub fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match (&self.source, self.extra.as_mut().and_then(|extra| extra.trailers.take())) {
+            (_, Some(trailers)) => Some(trailers()),
+            (Source::Incoming(incoming), None) => incoming.take_trailers(),
+            _ => None,
+        }
+    }
+
+    /// All of it, if it is at most `limit` bytes. Where the length is known, exactly one allocation of that
+    /// size; none for a body that is in memory already.
+    ///
+    /// # Errors
+    /// [`BodyError::TooLarge`] beyond the limit, and whatever ends the body early.
+    ///
+    /// # Cancel safety
+    /// What has been read is lost when the future is dropped.
+    pub async fn collect(mut self, limit: u64) -> Result<Bytes, BodyError> {
+        let limit = self.limit().map_or(limit, |own| own.limit.min(limit));
+        self.set_limit(limit);
+        if let Some(length) = self.length()
+            && length > limit
+        {
+            return Err(BodyError::TooLarge { limit });
+        }
+        let Some(first) = self.chunk().await.transpose()? else { return Ok(Bytes::new()) };
+        let Some(second) = self.chunk().await.transpose()? else { return Ok(first.into_bytes()) };
+        let mut all = match self.length() {
+            Some(length) => Vec::with_capacity(usize::try_from(length).unwrap_or(usize::MAX)),
+            None => Vec::with_capacity(2 * (first.len() + second.len())),
+        };
+        all.extend_from_slice(&first);
+        all.extend_from_slice(&second);
+        drop((first, second));
+        while let Some(chunk) = self.chunk().await.transpose()? {
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.into())
+    }
+
+    /// Polls for the next chunk; `None` at the end.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+        if let Some(Limit { limit, left }) = self.limit()
+            && left == limit
+            && self.length().is_some_and(|length| length > limit)
+        {
+            return Poll::Ready(Some(Err(BodyError::TooLarge { limit })));
+        }
+        let next = match &mut self.source {
+            Source::Empty => None,
+            Source::Taken => Some(Err(BodyError::Taken)),
+            Source::Chunk(chunk) => Some(Ok(std::mem::take(chunk))),
+            Source::Stream { chunks, left } => {
+                let next = ready!(chunks.as_mut().poll_next(cx));
+                if let (Some(Ok(chunk)), Some(left)) = (&next, left) {
+                    *left = left.saturating_sub(chunk.len() as u64);
+                }
+                next.map(|next| next.map_err(BodyError::Stream))
+            }
+            Source::Incoming(incoming) => ready!(incoming.poll_chunk(cx)),
+        };
+        if let Source::Chunk(_) = self.source {
+            self.source = Source::Empty;
+        }
+        Poll::Ready(next.map(|next| next.and_then(|chunk| self.count(chunk))))
+    }
+
+    /// Counts a chunk against the limit.
+    fn count(&mut self, chunk: Chunk) -> Result<Chunk, BodyError> {
+        if let Some(Limit { limit, left }) = self.extra.as_mut().and_then(|extra| extra.limit.as_mut()) {
+            *left = left.checked_sub(chunk.len() as u64).ok_or(BodyError::TooLarge { limit: *limit })?;
+        }
+        Ok(chunk)
+    }
+
+    /// All of it, if it is in memory and nothing follows it.
+    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
+        match &self.source {
+            _ if self.extra.is_some() => None,
+            Source::Empty | Source::Taken => Some(&[]),
+            Source::Chunk(chunk) => Some(chunk),
+            _ => None,
+        }
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Chunk, BodyError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_chunk(cx)
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match self.source {
+            Source::Empty => "empty",
+            Source::Chunk(_) => "bytes",
+            Source::Stream { .. } => "stream",
+            Source::Incoming(_) => "incoming",
+            Source::Taken => "taken",
+        };
+        f.debug_struct("Body").field("source", &source).field("length", &self.length()).finish_non_exhaustive()
+    }
+}
+
+impl From<()> for Body {
+    fn from((): ()) -> Self {
+        Self::empty()
+    }
+}
+
+impl From<Chunk> for Body {
+    fn from(chunk: Chunk) -> Self {
+        Self::of(if chunk.is_empty() { Source::Empty } else { Source::Chunk(chunk) }, OCTETS)
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Chunk::from(bytes).into()
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Chunk::from(bytes).into()
+    }
+}
+
+impl From<&'static [u8]> for Body {
+    fn from(bytes: &'static [u8]) -> Self {
+        Chunk::from(bytes).into()
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self::from(Chunk::from(text)).with_media_type(TEXT)
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Self::from(Chunk::from(text)).with_media_type(TEXT)
+    }
+}

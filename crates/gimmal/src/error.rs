@@ -1,0 +1,123 @@
+//! What a handler fails with: what the client is told, and what only the log is told.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+use http::StatusCode;
+
+use crate::body::BodyError;
+
+/// A failure with the status and the text that the client gets, and a cause that only the log gets.
+///
+/// Any error turns into one by `?`: a 500 whose cause is logged with the request's id, and of which the client
+/// learns nothing else. What the client may know is said with [`Error::new`].
+///
+/// ```
+/// use gimmal::{Error, StatusCode};
+///
+/// async fn double(text: String) -> Result<String, Error> {
+///     let number: i64 = text.trim().parse().map_err(|cause| {
+///         Error::new(StatusCode::BAD_REQUEST, "send a whole number").with_source(cause)
+///     })?;
+///     Ok((2 * number).to_string())
+/// }
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    status: StatusCode,
+    message: Option<Cow<'static, str>>,
+    source: Option<Box<dyn StdError>>,
+}
+
+impl Error {
+    /// A failure that the client is told of: `message` is the body of the response.
+    #[must_use]
+    pub fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { status, message: Some(message.into()), source: None }))
+    }
+
+    /// A failure of which the client is told the status alone.
+    #[must_use]
+    pub fn status_only(status: StatusCode) -> Self {
+        Self(Box::new(Inner { status, message: None, source: None }))
+    }
+
+    /// Adds the cause, which is logged and not shown.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The status of the response.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// What the client is told.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match &self.0.message {
+            Some(message) => message,
+            None => self.0.status.canonical_reason().unwrap_or("error"),
+        }
+    }
+
+    /// What the client is told as an owned text, and the cause.
+    pub(crate) fn into_parts(self) -> (StatusCode, Cow<'static, str>, Option<Box<dyn StdError>>) {
+        let Inner { status, message, source } = *self.0;
+        (status, message.unwrap_or(Cow::Borrowed(status.canonical_reason().unwrap_or("error"))), source)
+    }
+
+    /// The cause.
+    #[must_use]
+    pub fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref()
+    }
+}
+
+impl<E: StdError + 'static> From<E> for Error {
+    fn from(error: E) -> Self {
+        let error: Box<dyn StdError> = Box::new(error);
+        // What is wrong with a request's body is the client's to know.
+        match error.downcast::<BodyError>() {
+            Ok(body) if body.status().is_client_error() => Self::new(body.status(), body.to_string()),
+            Ok(body) => Self::status_only(body.status()).with_source(body),
+            Err(other) => Self::status_only(StatusCode::INTERNAL_SERVER_ERROR).with_source(other),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.status, self.message())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("status", &self.0.status)
+            .field("message", &self.0.message)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+/// An error with all of its causes, on one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn StdError + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! The body of a request while it arrives.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use gimmal_http::{BodyDecoder, BodyFraming, Decoded, Limits};
+use http::HeaderMap;
+
+use crate::body::{BodyError, Chunk, Incoming};
+use crate::connection::Connection;
+
+/// Bytes of a body that nobody wants which are read for the sake of the connection.
+const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
+
+/// A body that is read from the connection as it is asked for: who does not read stops the client from sending.
+pub(crate) struct IncomingBody {
+    connection: Rc<Connection>,
+    decoder: RefCell<Result<BodyDecoder, gimmal_http::BodyError>>,
+    length: Option<u64>,
+    limit: u64,
+    /// The client waits for `100 Continue` before it sends.
+    awaits_continue: Cell<bool>,
+    /// How long was waited for bytes that had not come.
+    waited: Cell<Duration>,
+    waiting_since: Cell<Option<Instant>>,
+}
+
+impl IncomingBody {
+    pub(crate) fn new(
+        connection: &Rc<Connection>,
+        framing: BodyFraming,
+        limits: &Limits,
+        awaits_continue: bool,
+    ) -> Rc<Self> {
+        let length = match framing {
+            BodyFraming::Length(length) => Some(length),
+            _ => None,
+        };
+        Rc::new(Self {
+            connection: Rc::clone(connection),
+            decoder: RefCell::new(BodyDecoder::new(framing, limits)),
+            length,
+            limit: limits.body_bytes,
+            awaits_continue: Cell::new(awaits_continue),
+            waited: Cell::new(Duration::ZERO),
+            waiting_since: Cell::new(None),
+        })
+    }
+
+    /// Whether the next request can follow on the connection: all of the body has come, or the rest can be read
+    /// at little cost.
+    pub(crate) fn may_be_finished(&self) -> bool {
+        match &*self.decoder.borrow() {
+            Err(_) => false,
+            Ok(decoder) if decoder.is_complete() => true,
+            // A client that was not told to go on may send the body all the same, or the next request.
+            Ok(_) if self.awaits_continue.get() => false,
+            Ok(decoder) => {
+                let left = self.length.map_or(0, |length| length - decoder.received());
+                left <= UNWANTED_BYTES_MAX
+            }
+        }
+    }
+
+    /// Reads the rest of a body that nobody wants; `false` if it is too long or does not come.
+    pub(crate) async fn finish(&self) -> bool {
+        let mut left = UNWANTED_BYTES_MAX;
+        loop {
+            match std::future::poll_fn(|cx| self.poll_chunk(cx)).await {
+                None => return true,
+                Some(Err(_)) => return false,
+                Some(Ok(chunk)) => match left.checked_sub(chunk.len() as u64) {
+                    Some(rest) => left = rest,
+                    None => return false,
+                },
+            }
+        }
+    }
+
+    fn fail(&self, error: gimmal_http::BodyError) -> BodyError {
+        match error {
+            gimmal_http::BodyError::TooLarge => BodyError::TooLarge { limit: self.limit },
+            gimmal_http::BodyError::Incomplete => BodyError::Incomplete,
+            error => BodyError::Malformed(error),
+        }
+    }
+
+    /// Notes that bytes are waited for, and ends the wait when the client is too slow.
+    fn wait(&self, received: u64) {
+        if self.waiting_since.get().is_some() {
+            return;
+        }
+        self.waiting_since.set(Some(Instant::now()));
+        let allowed = self.connection.timeouts().for_bytes(received);
+        self.connection.set_pace(allowed.map(|allowed| allowed.saturating_sub(self.waited.get())));
+    }
+
+    fn waited(&self) {
+        if let Some(since) = self.waiting_since.take() {
+            self.waited.set(self.waited.get() + since.elapsed());
+            self.connection.set_pace(None);
+        }
+    }
+}
+
+impl Incoming for IncomingBody {
+    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+        let mut decoder = self.decoder.borrow_mut();
+        let decoder = match &mut *decoder {
+            Ok(decoder) => decoder,
+            Err(error) => return Poll::Ready(Some(Err(self.fail(*error)))),
+        };
+        loop {
+            let mut input = self.connection.take_input();
+            let decoded = decoder.decode(&input);
+            match decoded {
+                Err(error) => return Poll::Ready(Some(Err(self.fail(error)))),
+                Ok(Decoded::Data(range)) => {
+                    let end = range.end;
+                    let chunk = input.slice(range);
+                    input.advance(end);
+                    self.connection.set_input(input);
+                    return Poll::Ready(Some(Ok(chunk)));
+                }
+                Ok(Decoded::End { consumed }) => {
+                    input.advance(consumed);
+                    self.connection.set_input(input);
+                    return Poll::Ready(None);
+                }
+                // All of it is used up.
+                Ok(Decoded::Partial) => drop(input),
+            }
+            if self.awaits_continue.take() {
+                self.connection.send_continue();
+            }
+            let received = match self.connection.stream().poll_recv(cx) {
+                Poll::Pending => {
+                    self.wait(decoder.received());
+                    return Poll::Pending;
+                }
+                Poll::Ready(received) => received,
+            };
+            self.waited();
+            match received {
+                Ok(bytes) if bytes.is_empty() => {
+                    // The decoder goes on to say that bytes are missing.
+                    let error = decoder.finish().err().unwrap_or(gimmal_http::BodyError::Incomplete);
+                    return Poll::Ready(Some(Err(self.fail(error))));
+                }
+                Ok(bytes) => self.connection.set_input(bytes),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    return Poll::Ready(Some(Err(BodyError::TimedOut)));
+                }
+                Err(_) => return Poll::Ready(Some(Err(BodyError::Incomplete))),
+            }
+        }
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    fn take_trailers(&self) -> Option<HeaderMap> {
+        self.decoder.borrow_mut().as_mut().ok()?.take_trailers()
+    }
+}

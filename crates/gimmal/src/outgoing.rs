@@ -1,0 +1,196 @@
+//! Sending a response.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use gimmal_http::{BodyFraming, Encoded, ResponseHead, chunk_prefix, encode_last_chunk, encode_response};
+use gimmal_runtime::OutBuf;
+use http::StatusCode;
+
+use crate::body::{Body, BodyError, Chunk};
+use crate::connection::{Connection, Facts};
+use crate::response::{IntoResponse, Response};
+use crate::upgrade::Upgrade;
+
+/// A chunk up to this size is copied behind what is collected already; a larger one goes out from where it lies.
+const COPIED_BYTES_MAX: usize = 8 * 1024;
+/// What is queued of a large chunk at once, so that a client that reads slowly is seen to make progress.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// How sending a response ended.
+pub(crate) enum Outcome {
+    Sent {
+        /// Bytes of the body.
+        bytes: u64,
+        /// Whether the connection stays open.
+        keep_alive: bool,
+    },
+    /// The client has gone, is too slow, or got less than was promised.
+    Failed,
+    /// All is collected, and another protocol takes over.
+    Upgrade(Upgrade),
+}
+
+/// How sending a response begins.
+pub(crate) enum Begun {
+    /// All of it is collected.
+    Done(Outcome),
+    /// The body is to follow.
+    Rest(Rest),
+}
+
+/// A body that is too large to be collected, or not made yet.
+pub(crate) struct Rest {
+    body: Body,
+    encoded: Encoded,
+}
+
+/// Begins to send a response: collects it in `out` as far as it is small and at hand.
+pub(crate) fn begin(connection: &Connection, out: &mut OutBuf, mut response: Response, facts: Facts) -> Begun {
+    let switches = response.status().is_informational();
+    match response.take_upgrade() {
+        Some(upgrade) if facts.may_upgrade => {
+            // A tunnel has no body and no length of one (RFC 9110, section 9.3.6).
+            let _ = push_head(connection, out, &response, None, BodyFraming::None, facts);
+            return Begun::Done(Outcome::Upgrade(upgrade));
+        }
+        None if !switches => {}
+        _ => {
+            let status = response.status().as_u16();
+            tracing::error!(status, "a handler answered with an upgrade that the request does not ask for");
+            response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
+    }
+    let framing = response.body().length().map_or(BodyFraming::Chunked, BodyFraming::Length);
+    let encoded = push_head(connection, out, &response, response.body().media_type(), framing, facts);
+    if encoded.framing == BodyFraming::None {
+        return Begun::Done(Outcome::Sent { bytes: 0, keep_alive: encoded.keep_alive });
+    }
+    match response.body().in_memory() {
+        Some(chunk) if chunk.len() <= COPIED_BYTES_MAX => {
+            out.extend_from_slice(chunk);
+            Begun::Done(Outcome::Sent { bytes: chunk.len() as u64, keep_alive: encoded.keep_alive })
+        }
+        _ => Begun::Rest(Rest { body: response.take_body(), encoded }),
+    }
+}
+
+/// Sends the rest of a response, as it is made and as the client takes it.
+pub(crate) async fn finish(connection: &Connection, out: &mut OutBuf, rest: Rest) -> Outcome {
+    match push_body(connection, out, rest.encoded.framing, rest.body).await {
+        Ok(bytes) => Outcome::Sent { bytes, keep_alive: rest.encoded.keep_alive },
+        Err(error) => {
+            tracing::debug!(%error, "a response was cut off");
+            Outcome::Failed
+        }
+    }
+}
+
+fn push_head(
+    connection: &Connection,
+    out: &mut OutBuf,
+    response: &Response,
+    content_type: Option<&'static str>,
+    body: BodyFraming,
+    facts: Facts,
+) -> Encoded {
+    let mut date = connection.service().date.borrow_mut();
+    date.update(connection.stream().core().unix_seconds());
+    let head = ResponseHead {
+        version: facts.version,
+        head_request: facts.head_request,
+        status: response.status(),
+        headers: response.headers(),
+        content_type,
+        body,
+        keep_alive: facts.keep_alive,
+        date: Some(&date),
+    };
+    encode_response(&head, out)
+}
+
+/// Collects a small chunk; queues a large one, piece by piece as the client takes it.
+async fn push_chunk(connection: &Connection, out: &mut OutBuf, mut chunk: Chunk) -> std::io::Result<()> {
+    if chunk.len() <= COPIED_BYTES_MAX {
+        out.extend_from_slice(&chunk);
+        return Ok(());
+    }
+    connection.queue(out);
+    while !chunk.is_empty() {
+        connection.send_ready().await?;
+        connection.stream().queue(chunk.split_to(PIECE_BYTES.min(chunk.len())));
+    }
+    Ok(())
+}
+
+/// Why a body that is made while it is sent was cut off.
+#[derive(Debug, thiserror::Error)]
+enum CutOff {
+    #[error("the client has gone or is too slow: {0}")]
+    Client(#[from] std::io::Error),
+    #[error("the client has ended the connection")]
+    Ended,
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error("the body has another length than the {promised} bytes that were promised")]
+    Length { promised: u64 },
+}
+
+/// Sends a body as it is made; how many bytes it had.
+async fn push_body(
+    connection: &Connection,
+    out: &mut OutBuf,
+    framing: BodyFraming,
+    mut body: Body,
+) -> Result<u64, CutOff> {
+    let mut sent = 0;
+    while let Some(chunk) = next_chunk(connection, out, &mut body).await? {
+        if chunk.is_empty() {
+            continue;
+        }
+        sent += chunk.len() as u64;
+        match framing {
+            BodyFraming::Length(promised) if sent > promised => return Err(CutOff::Length { promised }),
+            BodyFraming::Chunked => {
+                out.extend_from_slice(&chunk_prefix(chunk.len()));
+                push_chunk(connection, out, chunk).await?;
+                out.extend_from_slice(b"\r\n");
+            }
+            _ => push_chunk(connection, out, chunk).await?,
+        }
+    }
+    match framing {
+        BodyFraming::Length(promised) if sent < promised => return Err(CutOff::Length { promised }),
+        BodyFraming::Chunked => encode_last_chunk(body.take_trailers().as_ref(), out),
+        _ => {}
+    }
+    Ok(sent)
+}
+
+/// The next chunk that a handler makes. What was made before goes out before it is waited for, and waiting ends when
+/// the client goes.
+async fn next_chunk(
+    connection: &Connection,
+    out: &mut OutBuf,
+    body: &mut Body,
+) -> Result<Option<Chunk>, CutOff> {
+    if let Poll::Ready(next) = poll_fn(|cx| Poll::Ready(body.poll_chunk(cx))).await {
+        if out.len() >= COPIED_BYTES_MAX {
+            connection.queue(out);
+            connection.send_ready().await?;
+        }
+        return Ok(next.transpose()?);
+    }
+    connection.queue(out);
+    connection.send_ready().await?;
+    poll_fn(|cx| {
+        if let Poll::Ready(next) = body.poll_chunk(cx) {
+            return Poll::Ready(next.transpose().map_err(CutOff::from));
+        }
+        if let Poll::Ready(error) = connection.stream().poll_interrupted(cx) {
+            return Poll::Ready(Err(error.into()));
+        }
+        connection.poll_gone(cx).map(|()| Err(CutOff::Ended))
+    })
+    .await
+}

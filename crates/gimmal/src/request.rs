@@ -1,0 +1,355 @@
+//! Requests, as a handler sees them.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use gimmal_http::{HeaderAll, Headers, RequestHead, RequestView, TargetForm};
+use gimmal_runtime::{Address, ConnectionId};
+use http::{HeaderMap, Method, Version};
+
+use crate::body::{Body, BodyError, Chunk};
+use crate::connection::Connection;
+use crate::extensions::Extensions;
+use crate::router::Endpoint;
+
+/// Names one request of this process: its connection, and its number on it.
+///
+/// As text: `CORE.SLOT.GENERATION-NUMBER`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId {
+    connection: Option<ConnectionId>,
+    number: u32,
+}
+
+impl RequestId {
+    pub(crate) fn new(connection: Option<ConnectionId>, number: u32) -> Self {
+        Self { connection, number }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.connection {
+            Some(connection) => write!(f, "{connection}-{}", self.number),
+            None => write!(f, "memory-{}", self.number),
+        }
+    }
+}
+
+/// Where a path parameter lies in the path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parameter {
+    pub(crate) start: u32,
+    pub(crate) len: u32,
+}
+
+/// What is known of a request from its head. Its memory is used again for later requests of the core.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    pub(crate) parsed: RequestHead,
+    /// The bytes in which `parsed` lies.
+    pub(crate) bytes: Chunk,
+    /// The path with its needless escapes undone, if it has any.
+    pub(crate) normalized: Option<String>,
+    pub(crate) parameters: Vec<Parameter>,
+}
+
+/// Heads kept for later requests, per core.
+const HEADS_KEPT: usize = 256;
+
+thread_local! {
+    /// The boxes are what is recycled.
+    #[expect(clippy::vec_box, reason = "a head is handed out in its box")]
+    static HEADS: RefCell<Vec<Box<Head>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Head {
+    pub(crate) fn take() -> Box<Self> {
+        HEADS.try_with(|heads| heads.borrow_mut().pop()).ok().flatten().unwrap_or_default()
+    }
+
+    /// Gives the memory back; the received bytes go at once.
+    pub(crate) fn recycle(mut self: Box<Self>) {
+        self.bytes = Chunk::new();
+        self.normalized = None;
+        self.parameters.clear();
+        let _ = HEADS.try_with(|heads| {
+            let mut heads = heads.borrow_mut();
+            if heads.len() < HEADS_KEPT {
+                heads.push(self);
+            }
+        });
+    }
+
+    pub(crate) fn view(&self) -> RequestView<'_> {
+        self.parsed.view(&self.bytes)
+    }
+
+    /// The path that routes are matched against.
+    pub(crate) fn path(&self) -> &str {
+        match &self.normalized {
+            Some(path) => path,
+            None => self.view().path(),
+        }
+    }
+
+    pub(crate) fn parameter(&self, index: usize) -> &str {
+        let Some(parameter) = self.parameters.get(index) else { return "" };
+        let start = parameter.start as usize;
+        self.path().get(start..start + parameter.len as usize).unwrap_or_default()
+    }
+}
+
+/// A request: its head, and its body as it arrives.
+///
+/// What it returns borrows from the bytes that were received; nothing is copied or allocated for it. It never
+/// leaves its core.
+pub struct Request {
+    /// `None` only while it is being dropped.
+    head: Option<Box<Head>>,
+    body: Body,
+    extensions: Extensions,
+    number: u32,
+    connection: Rc<Connection>,
+    endpoint: Option<Rc<Endpoint>>,
+}
+
+impl Request {
+    pub(crate) fn new(
+        head: Box<Head>,
+        body: Body,
+        connection: Rc<Connection>,
+        endpoint: Rc<Endpoint>,
+    ) -> Self {
+        let (extensions, number) = (Extensions::new(), connection.number());
+        Self { head: Some(head), body, extensions, number, connection, endpoint: Some(endpoint) }
+    }
+
+    fn head(&self) -> &Head {
+        self.head.as_ref().expect("it is taken out in `drop` alone")
+    }
+
+    fn view(&self) -> RequestView<'_> {
+        self.head().view()
+    }
+
+    /// Names the request in logs.
+    #[must_use]
+    pub fn id(&self) -> RequestId {
+        RequestId::new(self.connection.id(), self.number)
+    }
+
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        self.view().method()
+    }
+
+    /// The version of HTTP that the client speaks.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.view().version()
+    }
+
+    /// The request target as it was sent (RFC 9112, section 3.2).
+    #[must_use]
+    pub fn target(&self) -> &str {
+        self.view().target()
+    }
+
+    /// The path with its escapes, but for those of characters that need none (RFC 3986, section 6.2.2.2): what
+    /// routes are matched against. It begins with `/`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.head().path()
+    }
+
+    /// The query with its escapes and without its `?`.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.view().query()
+    }
+
+    /// Host and port that the request is for, as the client says (RFC 9110, section 7.2). Do not build links from
+    /// it unless it is one of your own names.
+    #[must_use]
+    pub fn authority(&self) -> Option<&str> {
+        self.view().authority()
+    }
+
+    /// Whether the request is for the server as a whole: `OPTIONS *`.
+    #[must_use]
+    pub fn is_asterisk(&self) -> bool {
+        self.view().form() == TargetForm::Asterisk
+    }
+
+    /// The value of the first header field of this name, whatever the case of either; `None` also if it is not
+    /// visible ASCII.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let value = self.header_bytes(name)?;
+        let visible = value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+        std::str::from_utf8(value).ok().filter(|_| visible)
+    }
+
+    /// The value of the first header field of this name.
+    #[must_use]
+    pub fn header_bytes(&self, name: &str) -> Option<&[u8]> {
+        self.view().header(name)
+    }
+
+    /// The values of all header fields of this name, in the order in which they came.
+    #[must_use]
+    pub fn header_all<'a>(&'a self, name: &'a str) -> HeaderAll<'a> {
+        self.view().header_all(name)
+    }
+
+    /// All header fields, in the order in which they came.
+    #[must_use]
+    pub fn headers(&self) -> Headers<'_> {
+        self.view().headers()
+    }
+
+    /// All header fields as a map of their own. Allocates.
+    #[must_use]
+    pub fn to_header_map(&self) -> HeaderMap {
+        self.view().to_header_map()
+    }
+
+    /// The pattern of the route that was taken, such as `/users/{id}`; `None` if none matched.
+    #[must_use]
+    pub fn route(&self) -> Option<&str> {
+        self.endpoint.as_ref()?.pattern()
+    }
+
+    /// A parameter of the path with its escapes; [`Path`](crate::Path) decodes it.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// All parameters of the path in order, with their escapes.
+    pub fn parameters(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        let names = self.endpoint.as_ref().map_or(&[][..], |endpoint| endpoint.parameter_names());
+        let head = self.head();
+        names.iter().enumerate().map(move |(index, name)| (&**name, head.parameter(index)))
+    }
+
+    /// Moves the request out, leaving one whose head and body are empty.
+    pub(crate) fn take(&mut self) -> Self {
+        Self {
+            head: self.head.replace(Head::take()),
+            body: self.take_body(),
+            extensions: std::mem::take(&mut self.extensions),
+            number: self.number,
+            connection: Rc::clone(&self.connection),
+            endpoint: self.endpoint.take(),
+        }
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// The body, to be read in place.
+    pub fn body_mut(&mut self) -> &mut Body {
+        &mut self.body
+    }
+
+    /// Takes the body out. Reading it a second time fails with [`BodyError::Taken`].
+    pub fn take_body(&mut self) -> Body {
+        std::mem::replace(&mut self.body, Body::taken())
+    }
+
+    /// All of the body, within the limit of the route.
+    ///
+    /// # Errors
+    /// [`BodyError`].
+    pub async fn bytes(&mut self) -> Result<Bytes, BodyError> {
+        self.take_body().collect(u64::MAX).await
+    }
+
+    /// Values that travel with the request, from middleware to handlers.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// The same, to be changed.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.extensions
+    }
+
+    /// The address of the client, or of the proxy before it. It is asked of the kernel once a connection, when it
+    /// is first wanted.
+    ///
+    /// # Errors
+    /// `NotConnected` if the client has gone.
+    pub async fn peer_addr(&self) -> io::Result<Address> {
+        self.connection.peer_addr().await
+    }
+
+    /// A value that the app was given with [`App::state`](crate::App::state).
+    #[must_use]
+    pub fn state<T: 'static>(&self) -> Option<Rc<T>> {
+        self.connection.service().state()
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Some(head) = self.head.take() {
+            head.recycle();
+        }
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("id", &format_args!("{}", self.id()))
+            .field("method", self.method())
+            .field("path", &self.path())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The path with the escapes of unreserved characters undone (RFC 3986, section 6.2.2.2), so that `/%61` is the
+/// route `/a`; `None` if it has none.
+pub(crate) fn normalize_path(path: &str) -> Option<String> {
+    if !path.contains('%') {
+        return None;
+    }
+    let mut normalized = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        let escape = rest.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        normalized.push_str(&rest[..at]);
+        match escape {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                normalized.push(char::from(byte));
+            }
+            // The codec has seen to it that two hexadecimal digits follow.
+            _ => normalized.push_str(rest.get(at..at + 3).unwrap_or(&rest[at..])),
+        }
+        rest = rest.get(at + 3..).unwrap_or_default();
+    }
+    normalized.push_str(rest);
+    Some(normalized)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn needless_escapes_are_undone_and_others_stay() {
+        assert_eq!(normalize_path("/plain/path"), None);
+        assert_eq!(normalize_path("/%61%2D%7e/%2fx%20%C3%A9").as_deref(), Some("/a-~/%2fx%20%C3%A9"));
+    }
+}

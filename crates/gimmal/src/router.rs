@@ -1,0 +1,390 @@
+//! From an [`App`] to what finds the handler of a request.
+//!
+//! A [`Blueprint`] is checked once, when a server starts, and shared by all cores. Each core makes its own
+//! [`Router`] of it, so that nothing that is counted on the way of a request is shared between cores.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use gimmal_runtime::LocalFuture;
+use http::{HeaderValue, Method, StatusCode, header};
+
+use crate::app::{App, MakeState, Route};
+use crate::handler::{DynHandler, MakeHandler};
+use crate::middleware::{DynMiddleware, MakeMiddleware, Next};
+use crate::request::{Head, Parameter, Request, normalize_path};
+use crate::response::Response;
+
+/// Why an app cannot be served. Found when the server starts.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppError {
+    /// A pattern that does not begin with a slash, or that the router refuses.
+    #[error("the route {pattern:?} is malformed: {reason}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two handlers for the same method and pattern.
+    #[error("the route {pattern:?} has two handlers for {method}; remove one of them")]
+    Duplicate {
+        /// The pattern.
+        pattern: String,
+        /// The method, or `any`.
+        method: String,
+    },
+    /// A handler takes a [`State`](crate::State) that the app was not given.
+    #[error("a handler of {pattern:?} takes State<{state}>: give it to the app with App::state")]
+    StateMissing {
+        /// The pattern of the handler.
+        pattern: String,
+        /// The type.
+        state: &'static str,
+    },
+}
+
+/// An app that was checked.
+pub(crate) struct Blueprint {
+    matcher: matchit::Router<usize>,
+    routes: Vec<RoutePlan>,
+    fallback: MakeHandler,
+    middleware: Vec<MakeMiddleware>,
+    body_limit: Option<u64>,
+    states: Vec<MakeState>,
+}
+
+/// All that answers on one pattern.
+struct RoutePlan {
+    pattern: String,
+    endpoints: Vec<EndpointPlan>,
+}
+
+struct EndpointPlan {
+    /// `None` stands for every method that is not named.
+    method: Option<Method>,
+    handler: MakeHandler,
+    middleware: Vec<MakeMiddleware>,
+    body_limit: Option<u64>,
+}
+
+impl Blueprint {
+    pub(crate) fn new(app: App) -> Result<Self, AppError> {
+        let mut blueprint = Self {
+            matcher: matchit::Router::new(),
+            routes: Vec::new(),
+            fallback: app.fallback.clone().unwrap_or_else(|| MakeHandler::new(async || StatusCode::NOT_FOUND)),
+            middleware: app.middleware.clone(),
+            body_limit: app.body_limit,
+            states: Vec::new(),
+        };
+        blueprint.add("", app, &[], None)?;
+        blueprint.check_states()?;
+        for (index, route) in blueprint.routes.iter().enumerate() {
+            blueprint.matcher.insert(&route.pattern, index).map_err(|error| AppError::Pattern {
+                pattern: route.pattern.clone(),
+                reason: error.to_string(),
+            })?;
+        }
+        Ok(blueprint)
+    }
+
+    fn add(
+        &mut self,
+        prefix: &str,
+        app: App,
+        outer: &[MakeMiddleware],
+        outer_limit: Option<u64>,
+    ) -> Result<(), AppError> {
+        let middleware: Vec<_> = outer.iter().chain(&app.middleware).cloned().collect();
+        let body_limit = app.body_limit.or(outer_limit);
+        for (pattern, route) in app.routes {
+            check_pattern(&pattern)?;
+            // `nest("/users", ...)` with a route "/" answers on "/users".
+            let pattern = if pattern == "/" && !prefix.is_empty() {
+                prefix.to_owned()
+            } else {
+                format!("{prefix}{pattern}")
+            };
+            self.add_route(pattern, route, &middleware, body_limit)?;
+        }
+        if let Some(fallback) = app.fallback.filter(|_| !prefix.is_empty()) {
+            let route = Route { handlers: vec![(None, fallback)], ..Route::default() };
+            self.add_route(format!("{prefix}/{{*rest}}"), route, &middleware, body_limit)?;
+        }
+        for (inner, app) in app.nested {
+            check_pattern(&inner)?;
+            self.add(&format!("{prefix}{}", inner.trim_end_matches('/')), app, &middleware, body_limit)?;
+        }
+        self.states.extend(app.states);
+        Ok(())
+    }
+
+    fn add_route(
+        &mut self,
+        pattern: String,
+        route: Route,
+        outer: &[MakeMiddleware],
+        outer_limit: Option<u64>,
+    ) -> Result<(), AppError> {
+        let middleware: Vec<_> = outer.iter().chain(&route.middleware).cloned().collect();
+        let known = self.routes.iter().position(|known| known.pattern == pattern);
+        let index = known.unwrap_or_else(|| {
+            self.routes.push(RoutePlan { pattern: pattern.clone(), endpoints: Vec::new() });
+            self.routes.len() - 1
+        });
+        let plan = &mut self.routes[index];
+        for (method, handler) in route.handlers {
+            if plan.endpoints.iter().any(|endpoint| endpoint.method == method) {
+                let method = method.map_or_else(|| "any".to_owned(), |method| method.to_string());
+                return Err(AppError::Duplicate { pattern, method });
+            }
+            plan.endpoints.push(EndpointPlan {
+                method,
+                handler,
+                middleware: middleware.clone(),
+                body_limit: route.body_limit.or(outer_limit),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_states(&self) -> Result<(), AppError> {
+        let handlers = self.routes.iter().flat_map(|route| {
+            route.endpoints.iter().map(|endpoint| (route.pattern.as_str(), &endpoint.handler))
+        });
+        for (pattern, handler) in handlers.chain([("the fallback", &self.fallback)]) {
+            for (of, name) in handler.needs.states() {
+                if !self.states.iter().any(|state| state.of == *of) {
+                    return Err(AppError::StateMissing { pattern: pattern.to_owned(), state: name });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_pattern(pattern: &str) -> Result<(), AppError> {
+    if pattern.starts_with('/') {
+        return Ok(());
+    }
+    Err(AppError::Pattern { pattern: pattern.to_owned(), reason: "it does not begin with a slash".to_owned() })
+}
+
+impl fmt::Debug for Blueprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let states: Vec<_> = self.states.iter().map(|state| state.name).collect();
+        f.debug_struct("Blueprint").field("states", &states).finish_non_exhaustive()
+    }
+}
+
+/// A handler with all that is around it, on one core.
+pub(crate) struct Endpoint {
+    pub(crate) handler: Rc<dyn DynHandler>,
+    pub(crate) middleware: Box<[Rc<dyn DynMiddleware>]>,
+    pub(crate) body_limit: Option<u64>,
+    pattern: Option<Rc<str>>,
+    parameter_names: Rc<[Box<str>]>,
+}
+
+impl Endpoint {
+    fn new(
+        handler: Rc<dyn DynHandler>,
+        middleware: &[MakeMiddleware],
+        body_limit: Option<u64>,
+        names: Option<&Names>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            handler,
+            middleware: middleware.iter().map(MakeMiddleware::make).collect(),
+            body_limit,
+            pattern: names.map(|names| Rc::clone(&names.pattern)),
+            parameter_names: names.map_or_else(Rc::default, |names| Rc::clone(&names.parameters)),
+        })
+    }
+
+    pub(crate) fn pattern(&self) -> Option<&str> {
+        self.pattern.as_deref()
+    }
+
+    pub(crate) fn parameter_names(&self) -> &[Box<str>] {
+        &self.parameter_names
+    }
+
+    /// Answers a request, through the middleware if there is any.
+    pub(crate) fn call(self: &Rc<Self>, request: Request) -> LocalFuture<Response> {
+        if self.middleware.is_empty() {
+            Rc::clone(&self.handler).call(request)
+        } else {
+            Next::new(Rc::clone(self)).run(request)
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("pattern", &self.pattern).finish_non_exhaustive()
+    }
+}
+
+struct Names {
+    pattern: Rc<str>,
+    parameters: Rc<[Box<str>]>,
+}
+
+impl Names {
+    fn of(pattern: &str) -> Self {
+        let parameters = pattern.split('{').skip(1).filter_map(|rest| {
+            let name = rest.split('}').next()?.trim_start_matches('*');
+            (!name.is_empty()).then(|| name.into())
+        });
+        Self { pattern: pattern.into(), parameters: parameters.collect() }
+    }
+}
+
+/// The methods that have a place of their own.
+const METHODS: [Method; 8] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+    Method::CONNECT,
+];
+
+fn place(method: &Method) -> Option<usize> {
+    METHODS.iter().position(|known| known == method)
+}
+
+/// A route on one core: for each method what answers it, be it only that it is not allowed.
+struct CoreRoute {
+    endpoints: [Rc<Endpoint>; METHODS.len()],
+    /// For every other method.
+    other: Rc<Endpoint>,
+}
+
+impl CoreRoute {
+    fn new(plan: &RoutePlan) -> Self {
+        let names = Names::of(&plan.pattern);
+        let make = |endpoint: &EndpointPlan| {
+            Endpoint::new(endpoint.handler.make(), &endpoint.middleware, endpoint.body_limit, Some(&names))
+        };
+        let mut given: [Option<Rc<Endpoint>>; METHODS.len()] = Default::default();
+        let mut any = None;
+        for endpoint in &plan.endpoints {
+            match &endpoint.method {
+                Some(method) => {
+                    if let Some(place) = place(method) {
+                        given[place] = Some(make(endpoint));
+                    }
+                }
+                None => any = Some(make(endpoint)),
+            }
+        }
+        let [get, head, ..] = &mut given;
+        if head.is_none() {
+            head.clone_from(get);
+        }
+        // What the router answers itself is inside of the same middleware as the route's own handlers.
+        let around = plan.endpoints.first().map_or(&[][..], |endpoint| &endpoint.middleware);
+        let allow = allow(&given);
+        let own = |status: StatusCode| {
+            let allow = allow.clone();
+            let handler = MakeHandler::new(async move || (status, [(header::ALLOW, allow.clone())], ()));
+            Endpoint::new(handler.make(), around, None, Some(&names))
+        };
+        let (not_allowed, options) = (own(StatusCode::METHOD_NOT_ALLOWED), own(StatusCode::NO_CONTENT));
+        let endpoints = std::array::from_fn(|index| {
+            let automatic = if METHODS[index] == Method::OPTIONS { &options } else { &not_allowed };
+            Rc::clone(given[index].as_ref().or(any.as_ref()).unwrap_or(automatic))
+        });
+        Self { endpoints, other: any.unwrap_or(not_allowed) }
+    }
+
+    fn endpoint(&self, method: &Method) -> &Rc<Endpoint> {
+        place(method).map_or(&self.other, |place| &self.endpoints[place])
+    }
+}
+
+/// The value of `Allow` (RFC 9110, section 10.2.1).
+fn allow(given: &[Option<Rc<Endpoint>>]) -> HeaderValue {
+    let mut names = String::new();
+    for (method, endpoint) in METHODS.iter().zip(given) {
+        if endpoint.is_some() || *method == Method::OPTIONS {
+            if !names.is_empty() {
+                names.push_str(", ");
+            }
+            names.push_str(method.as_str());
+        }
+    }
+    HeaderValue::try_from(names).expect("method names are tokens")
+}
+
+/// Finds the handler of a request, on one core.
+pub(crate) struct Router {
+    blueprint: Arc<Blueprint>,
+    routes: Vec<CoreRoute>,
+    not_found: Rc<Endpoint>,
+    /// For `OPTIONS *`.
+    asterisk: Rc<Endpoint>,
+    states: HashMap<TypeId, Rc<dyn Any>>,
+}
+
+impl Router {
+    pub(crate) fn new(blueprint: &Arc<Blueprint>) -> Self {
+        let asterisk = MakeHandler::new(async || StatusCode::NO_CONTENT);
+        Self {
+            blueprint: Arc::clone(blueprint),
+            routes: blueprint.routes.iter().map(CoreRoute::new).collect(),
+            not_found: Endpoint::new(
+                blueprint.fallback.make(),
+                &blueprint.middleware,
+                blueprint.body_limit,
+                None,
+            ),
+            asterisk: Endpoint::new(asterisk.make(), &blueprint.middleware, None, None),
+            states: blueprint.states.iter().map(|state| (state.of, (state.make)())).collect(),
+        }
+    }
+
+    pub(crate) fn state<T: 'static>(&self) -> Option<Rc<T>> {
+        Rc::clone(self.states.get(&TypeId::of::<T>())?).downcast().ok()
+    }
+
+    /// Finds what answers a request, and notes the parameters of its path.
+    pub(crate) fn find(&self, head: &mut Head) -> &Rc<Endpoint> {
+        let Head { parsed, bytes, normalized, parameters } = head;
+        let view = parsed.view(bytes);
+        let sent = view.path();
+        *normalized = normalize_path(sent);
+        let path = match normalized {
+            Some(path) => path.as_str(),
+            // The target of CONNECT has no path.
+            None if sent.is_empty() => "/",
+            None => sent,
+        };
+        match self.blueprint.matcher.at(path) {
+            Ok(matched) => {
+                parameters.extend(matched.params.iter().map(|(_, value)| Parameter {
+                    start: (value.as_ptr().addr() - path.as_ptr().addr()) as u32,
+                    len: value.len() as u32,
+                }));
+                self.routes[*matched.value].endpoint(view.method())
+            }
+            Err(_) if path == "*" => &self.asterisk,
+            Err(_) => &self.not_found,
+        }
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").field("blueprint", &self.blueprint).finish_non_exhaustive()
+    }
+}
