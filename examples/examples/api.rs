@@ -138,7 +138,8 @@ async fn list(db: State<Database>, Query(filter): Query<Filter>) -> Result<Json<
             "SELECT id, title, done FROM tasks
              WHERE id > :after AND (:done IS NULL OR done = :done) ORDER BY id LIMIT 100",
         )?;
-        let tasks = statement.query_map(named_params! {":after": filter.after, ":done": filter.done}, Task::read)?;
+        let tasks =
+            statement.query_map(named_params! {":after": filter.after, ":done": filter.done}, Task::read)?;
         tasks.collect()
     });
     tasks.await.map(Json)

@@ -9,15 +9,15 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::Stream;
 use gimmal_runtime::PinnedBytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// Any error, as a stream of the user's may yield it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The media type of text bodies.
-pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+static TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// The media type of bodies of raw bytes.
-pub(crate) const OCTETS: &str = "application/octet-stream";
+static OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// A piece of a body, as it came or as it goes. It may lie in a buffer that the kernel filled, so hold it no
 /// longer than needed, or take it out with [`PinnedBytes::into_bytes`].
@@ -94,7 +94,7 @@ pub trait Incoming {
 #[derive(Default)]
 pub struct Body {
     source: Source,
-    media_type: Option<&'static str>,
+    media_type: Option<&'static HeaderValue>,
     extra: Option<Box<Extra>>,
 }
 
@@ -142,13 +142,13 @@ impl Body {
     /// assert_eq!(body.length(), None);
     /// ```
     pub fn stream(chunks: impl Stream<Item = Result<Chunk, BoxError>> + 'static) -> Self {
-        Self::of(Source::Stream { chunks: Box::pin(chunks), left: None }, OCTETS)
+        Self::of(Source::Stream { chunks: Box::pin(chunks), left: None }, &OCTETS)
     }
 
     /// A body that is made while it is sent, and whose length in bytes is known. If the chunks have another length
     /// together, the connection is ended.
     pub fn sized(length: u64, chunks: impl Stream<Item = Result<Chunk, BoxError>> + 'static) -> Self {
-        Self::of(Source::Stream { chunks: Box::pin(chunks), left: Some(length) }, OCTETS)
+        Self::of(Source::Stream { chunks: Box::pin(chunks), left: Some(length) }, &OCTETS)
     }
 
     /// A body that comes from a connection, with its trailers.
@@ -171,7 +171,7 @@ impl Body {
         self
     }
 
-    fn of(source: Source, media_type: &'static str) -> Self {
+    fn of(source: Source, media_type: &'static HeaderValue) -> Self {
         Self { media_type: Some(media_type), ..Self::from_source(source) }
     }
 
@@ -191,15 +191,21 @@ impl Body {
     }
 
     /// Sets the media type that a response states when it has no `Content-Type` field of its own.
+    ///
+    /// ```
+    /// # use gimmal::{Body, HeaderValue};
+    /// static CSV: HeaderValue = HeaderValue::from_static("text/csv");
+    /// let body = Body::from("a,b\n").with_media_type(&CSV);
+    /// ```
     #[must_use]
-    pub fn with_media_type(mut self, media_type: &'static str) -> Self {
+    pub fn with_media_type(mut self, media_type: &'static HeaderValue) -> Self {
         self.media_type = Some(media_type);
         self
     }
 
     /// The media type to state when the message has no `Content-Type` field.
     #[must_use]
-    pub fn media_type(&self) -> Option<&'static str> {
+    pub fn media_type(&self) -> Option<&'static HeaderValue> {
         self.media_type
     }
 
@@ -345,7 +351,10 @@ impl fmt::Debug for Body {
             Source::Incoming(_) => "incoming",
             Source::Taken => "taken",
         };
-        f.debug_struct("Body").field("source", &source).field("length", &self.length()).finish_non_exhaustive()
+        f.debug_struct("Body")
+            .field("source", &source)
+            .field("length", &self.length())
+            .finish_non_exhaustive()
     }
 }
 
@@ -357,7 +366,7 @@ impl From<()> for Body {
 
 impl From<Chunk> for Body {
     fn from(chunk: Chunk) -> Self {
-        Self::of(if chunk.is_empty() { Source::Empty } else { Source::Chunk(chunk) }, OCTETS)
+        Self::of(if chunk.is_empty() { Source::Empty } else { Source::Chunk(chunk) }, &OCTETS)
     }
 }
 
@@ -381,12 +390,12 @@ impl From<&'static [u8]> for Body {
 
 impl From<String> for Body {
     fn from(text: String) -> Self {
-        Self::from(Chunk::from(text)).with_media_type(TEXT)
+        Self::from(Chunk::from(text)).with_media_type(&TEXT)
     }
 }
 
 impl From<&'static str> for Body {
     fn from(text: &'static str) -> Self {
-        Self::from(Chunk::from(text)).with_media_type(TEXT)
+        Self::from(Chunk::from(text)).with_media_type(&TEXT)
     }
 }

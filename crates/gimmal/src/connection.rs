@@ -20,8 +20,8 @@ use crate::error::Error;
 use crate::incoming::IncomingBody;
 use crate::outgoing::{self, Begun, Outcome};
 use crate::request::{Head, Request};
-use crate::router::Endpoint;
 use crate::response::{IntoResponse, Response};
+use crate::router::Endpoint;
 use crate::service::{Responding, Service};
 use crate::stream::Stream;
 use crate::upgrade::Upgrade;
@@ -169,7 +169,11 @@ impl Connection {
     async fn awaits_request(&self) -> bool {
         let stream = self.stream();
         let timeouts = self.timeouts();
-        stream.set_deadline(Some(if self.requests.get() == 0 { timeouts.header_read } else { timeouts.idle }));
+        stream.set_deadline(Some(if self.requests.get() == 0 {
+            timeouts.header_read
+        } else {
+            timeouts.idle
+        }));
         stream.set_idle(true);
         let received = stream.recv().await;
         stream.set_idle(false);
@@ -234,10 +238,9 @@ async fn linger(connection: Rc<Connection>) {
 }
 
 /// What is needed of a request after its handler has had it.
-#[derive(Clone, Copy)]
 pub(crate) struct Facts {
     pub(crate) version: Version,
-    pub(crate) head_request: bool,
+    pub(crate) method: Method,
     /// The client asked for another protocol, or for a tunnel.
     pub(crate) may_upgrade: bool,
     /// Whether the connection stays open; at first, whether the client wants that.
@@ -249,7 +252,7 @@ impl Facts {
         let parsed = &head.parsed;
         Self {
             version: parsed.version(),
-            head_request: *parsed.method() == Method::HEAD,
+            method: parsed.method().clone(),
             may_upgrade: parsed.upgrade() || *parsed.method() == Method::CONNECT,
             keep_alive: parsed.keep_alive(),
         }
@@ -257,7 +260,7 @@ impl Facts {
 
     /// For an answer to what is no request.
     fn of_nothing() -> Self {
-        Self { version: Version::HTTP_11, head_request: false, may_upgrade: false, keep_alive: false }
+        Self { version: Version::HTTP_11, method: Method::GET, may_upgrade: false, keep_alive: false }
     }
 }
 
@@ -271,7 +274,7 @@ async fn exchanges(connection: Rc<Connection>) -> After {
             Next::Gone => return After::Close,
             Next::Refused(error) => {
                 // Its text is short: it is collected at once.
-                let _ = outgoing::begin(&connection, &mut out, error.into_response(), Facts::of_nothing());
+                let _ = outgoing::begin(&connection, &mut out, error.into_response(), &Facts::of_nothing());
                 connection.queue(&mut out);
                 return After::Linger;
             }
@@ -404,7 +407,7 @@ async fn exchange(connection: &Rc<Connection>, mut head: Box<Head>, out: &mut Ou
     let status = response.status();
     let may_follow = incoming.as_ref().is_none_or(|incoming| incoming.may_be_finished());
     let keep_alive = facts.keep_alive && may_follow && !connection.stream().core().is_draining();
-    let outcome = match outgoing::begin(connection, out, response, Facts { keep_alive, ..facts }) {
+    let outcome = match outgoing::begin(connection, out, response, &Facts { keep_alive, ..facts }) {
         Begun::Done(outcome) => outcome,
         // Boxed, so that it takes no room in what every request needs.
         Begun::Rest(rest) => Box::pin(outgoing::finish(connection, out, rest)).await,
@@ -448,11 +451,7 @@ fn responding(endpoint: &Rc<Endpoint>, request: Request) -> Responding {
 }
 
 /// The body of a request: what has come in full already needs no more than a slice.
-fn body_of(
-    connection: &Rc<Connection>,
-    head: &Head,
-    limit: Option<u64>,
-) -> (Body, Option<Rc<IncomingBody>>) {
+fn body_of(connection: &Rc<Connection>, head: &Head, limit: Option<u64>) -> (Body, Option<Rc<IncomingBody>>) {
     let parsed = &head.parsed;
     let framing = parsed.framing();
     if framing.is_empty() {
@@ -470,15 +469,4 @@ fn body_of(
     }
     let incoming = IncomingBody::new(connection, framing, &limits, parsed.expects_continue());
     (Body::incoming(Rc::clone(&incoming) as _), Some(incoming))
-}
-#[cfg(test)]
-mod sizes {
-    #[test]
-    fn print() {
-        use super::*;
-        fn of<T, R>(_: impl Fn(T) -> R) -> usize { size_of::<R>() }
-        fn of2<A, B, R>(_: impl Fn(A, B) -> R) -> usize { size_of::<R>() }
-        eprintln!("Response {} Body {} Chunk {} Request {} Head {} HeaderMap {}", size_of::<Response>(), size_of::<Body>(), size_of::<Chunk>(), size_of::<Request>(), size_of::<Head>(), size_of::<http::HeaderMap>());
-        eprintln!("exchanges {} serve {} connection {} linger {}", of(exchanges), of2(serve), size_of::<Connection>(), of(linger));
-    }
 }

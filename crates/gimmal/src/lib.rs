@@ -49,8 +49,8 @@ pub use extensions::Extensions;
 pub use extract::{Extension, Form, FromRequest, Path, Query, State};
 pub use gimmal_http::Limits;
 pub use gimmal_runtime::{
-    Address, Backend, BackendKind, BlockingError, ConnectionId, ConnectionInfo, Core, ListenOptions, LocalFuture,
-    Options, SendBuf, Snapshot, blocking,
+    Address, Backend, BackendKind, BlockingError, ConnectionId, ConnectionInfo, Core, ListenOptions,
+    LocalFuture, Options, SendBuf, Snapshot, blocking,
 };
 pub use handler::{Handler, Needs};
 pub use http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use gimmal_http::{BodyFraming, Encoded, ResponseHead, chunk_prefix, encode_last_chunk, encode_response};
 use gimmal_runtime::OutBuf;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use crate::body::{Body, BodyError, Chunk};
 use crate::connection::{Connection, Facts};
@@ -46,7 +46,12 @@ pub(crate) struct Rest {
 }
 
 /// Begins to send a response: collects it in `out` as far as it is small and at hand.
-pub(crate) fn begin(connection: &Connection, out: &mut OutBuf, mut response: Response, facts: Facts) -> Begun {
+pub(crate) fn begin(
+    connection: &Connection,
+    out: &mut OutBuf,
+    mut response: Response,
+    facts: &Facts,
+) -> Begun {
     let switches = response.status().is_informational();
     match response.take_upgrade() {
         Some(upgrade) if facts.may_upgrade => {
@@ -90,15 +95,15 @@ fn push_head(
     connection: &Connection,
     out: &mut OutBuf,
     response: &Response,
-    content_type: Option<&'static str>,
+    content_type: Option<&HeaderValue>,
     body: BodyFraming,
-    facts: Facts,
+    facts: &Facts,
 ) -> Encoded {
     let mut date = connection.service().date.borrow_mut();
     date.update(connection.stream().core().unix_seconds());
     let head = ResponseHead {
         version: facts.version,
-        head_request: facts.head_request,
+        method: &facts.method,
         status: response.status(),
         headers: response.headers(),
         content_type,

@@ -52,9 +52,8 @@ pub enum AppError {
 pub(crate) struct Blueprint {
     matcher: matchit::Router<usize>,
     routes: Vec<RoutePlan>,
-    fallback: MakeHandler,
-    middleware: Vec<MakeMiddleware>,
-    body_limit: Option<u64>,
+    /// What answers where no route matches: of the app itself, which is the first, and of each that is nested in it.
+    fallbacks: Vec<Fallback>,
     states: Vec<MakeState>,
 }
 
@@ -62,6 +61,18 @@ pub(crate) struct Blueprint {
 struct RoutePlan {
     pattern: String,
     endpoints: Vec<EndpointPlan>,
+}
+
+struct Fallback {
+    /// Where the app is nested, without a slash at its end.
+    prefix: String,
+    endpoint: EndpointPlan,
+}
+
+impl Fallback {
+    fn answers(&self, path: &str) -> bool {
+        path.strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
 }
 
 struct EndpointPlan {
@@ -77,12 +88,10 @@ impl Blueprint {
         let mut blueprint = Self {
             matcher: matchit::Router::new(),
             routes: Vec::new(),
-            fallback: app.fallback.clone().unwrap_or_else(|| MakeHandler::new(async || StatusCode::NOT_FOUND)),
-            middleware: app.middleware.clone(),
-            body_limit: app.body_limit,
+            fallbacks: Vec::new(),
             states: Vec::new(),
         };
-        blueprint.add("", app, &[], None)?;
+        blueprint.add("", app, &[], None, &MakeHandler::new(async || StatusCode::NOT_FOUND))?;
         blueprint.check_states()?;
         for (index, route) in blueprint.routes.iter().enumerate() {
             blueprint.matcher.insert(&route.pattern, index).map_err(|error| AppError::Pattern {
@@ -99,9 +108,18 @@ impl Blueprint {
         app: App,
         outer: &[MakeMiddleware],
         outer_limit: Option<u64>,
+        outer_fallback: &MakeHandler,
     ) -> Result<(), AppError> {
         let middleware: Vec<_> = outer.iter().chain(&app.middleware).cloned().collect();
         let body_limit = app.body_limit.or(outer_limit);
+        let fallback = app.fallback.as_ref().unwrap_or(outer_fallback);
+        let endpoint = EndpointPlan {
+            method: None,
+            handler: fallback.clone(),
+            middleware: middleware.clone(),
+            body_limit,
+        };
+        self.fallbacks.push(Fallback { prefix: prefix.to_owned(), endpoint });
         for (pattern, route) in app.routes {
             check_pattern(&pattern)?;
             // `nest("/users", ...)` with a route "/" answers on "/users".
@@ -112,13 +130,15 @@ impl Blueprint {
             };
             self.add_route(pattern, route, &middleware, body_limit)?;
         }
-        if let Some(fallback) = app.fallback.filter(|_| !prefix.is_empty()) {
-            let route = Route { handlers: vec![(None, fallback)], ..Route::default() };
-            self.add_route(format!("{prefix}/{{*rest}}"), route, &middleware, body_limit)?;
-        }
         for (inner, app) in app.nested {
             check_pattern(&inner)?;
-            self.add(&format!("{prefix}{}", inner.trim_end_matches('/')), app, &middleware, body_limit)?;
+            self.add(
+                &format!("{prefix}{}", inner.trim_end_matches('/')),
+                app,
+                &middleware,
+                body_limit,
+                fallback,
+            )?;
         }
         self.states.extend(app.states);
         Ok(())
@@ -157,7 +177,8 @@ impl Blueprint {
         let handlers = self.routes.iter().flat_map(|route| {
             route.endpoints.iter().map(|endpoint| (route.pattern.as_str(), &endpoint.handler))
         });
-        for (pattern, handler) in handlers.chain([("the fallback", &self.fallback)]) {
+        let fallbacks = self.fallbacks.iter().map(|fallback| ("the fallback", &fallback.endpoint.handler));
+        for (pattern, handler) in handlers.chain(fallbacks) {
             for (of, name) in handler.needs.states() {
                 if !self.states.iter().any(|state| state.of == *of) {
                     return Err(AppError::StateMissing { pattern: pattern.to_owned(), state: name });
@@ -172,7 +193,10 @@ fn check_pattern(pattern: &str) -> Result<(), AppError> {
     if pattern.starts_with('/') {
         return Ok(());
     }
-    Err(AppError::Pattern { pattern: pattern.to_owned(), reason: "it does not begin with a slash".to_owned() })
+    Err(AppError::Pattern {
+        pattern: pattern.to_owned(),
+        reason: "it does not begin with a slash".to_owned(),
+    })
 }
 
 impl fmt::Debug for Blueprint {
@@ -192,16 +216,11 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    fn new(
-        handler: Rc<dyn DynHandler>,
-        middleware: &[MakeMiddleware],
-        body_limit: Option<u64>,
-        names: Option<&Names>,
-    ) -> Rc<Self> {
+    fn new(plan: &EndpointPlan, names: Option<&Names>) -> Rc<Self> {
         Rc::new(Self {
-            handler,
-            middleware: middleware.iter().map(MakeMiddleware::make).collect(),
-            body_limit,
+            handler: plan.handler.make(),
+            middleware: plan.middleware.iter().map(MakeMiddleware::make).collect(),
+            body_limit: plan.body_limit,
             pattern: names.map(|names| Rc::clone(&names.pattern)),
             parameter_names: names.map_or_else(Rc::default, |names| Rc::clone(&names.parameters)),
         })
@@ -272,9 +291,7 @@ struct CoreRoute {
 impl CoreRoute {
     fn new(plan: &RoutePlan) -> Self {
         let names = Names::of(&plan.pattern);
-        let make = |endpoint: &EndpointPlan| {
-            Endpoint::new(endpoint.handler.make(), &endpoint.middleware, endpoint.body_limit, Some(&names))
-        };
+        let make = |endpoint: &EndpointPlan| Endpoint::new(endpoint, Some(&names));
         let mut given: [Option<Rc<Endpoint>>; METHODS.len()] = Default::default();
         let mut any = None;
         for endpoint in &plan.endpoints {
@@ -296,8 +313,8 @@ impl CoreRoute {
         let allow = allow(&given);
         let own = |status: StatusCode| {
             let allow = allow.clone();
-            let handler = MakeHandler::new(async move || (status, [(header::ALLOW, allow.clone())], ()));
-            Endpoint::new(handler.make(), around, None, Some(&names))
+            let handler = MakeHandler::new(async move || ([(header::ALLOW, allow.clone())], status));
+            make(&EndpointPlan { method: None, handler, middleware: around.to_vec(), body_limit: None })
         };
         let (not_allowed, options) = (own(StatusCode::METHOD_NOT_ALLOWED), own(StatusCode::NO_CONTENT));
         let endpoints = std::array::from_fn(|index| {
@@ -330,7 +347,8 @@ fn allow(given: &[Option<Rc<Endpoint>>]) -> HeaderValue {
 pub(crate) struct Router {
     blueprint: Arc<Blueprint>,
     routes: Vec<CoreRoute>,
-    not_found: Rc<Endpoint>,
+    /// In the order of the blueprint's.
+    fallbacks: Vec<Rc<Endpoint>>,
     /// For `OPTIONS *`.
     asterisk: Rc<Endpoint>,
     states: HashMap<TypeId, Rc<dyn Any>>,
@@ -338,17 +356,21 @@ pub(crate) struct Router {
 
 impl Router {
     pub(crate) fn new(blueprint: &Arc<Blueprint>) -> Self {
-        let asterisk = MakeHandler::new(async || StatusCode::NO_CONTENT);
+        let asterisk = EndpointPlan {
+            method: None,
+            handler: MakeHandler::new(async || StatusCode::NO_CONTENT),
+            middleware: blueprint.fallbacks[0].endpoint.middleware.clone(),
+            body_limit: None,
+        };
         Self {
             blueprint: Arc::clone(blueprint),
             routes: blueprint.routes.iter().map(CoreRoute::new).collect(),
-            not_found: Endpoint::new(
-                blueprint.fallback.make(),
-                &blueprint.middleware,
-                blueprint.body_limit,
-                None,
-            ),
-            asterisk: Endpoint::new(asterisk.make(), &blueprint.middleware, None, None),
+            fallbacks: blueprint
+                .fallbacks
+                .iter()
+                .map(|fallback| Endpoint::new(&fallback.endpoint, None))
+                .collect(),
+            asterisk: Endpoint::new(&asterisk, None),
             states: blueprint.states.iter().map(|state| (state.of, (state.make)())).collect(),
         }
     }
@@ -378,7 +400,14 @@ impl Router {
                 self.routes[*matched.value].endpoint(view.method())
             }
             Err(_) if path == "*" => &self.asterisk,
-            Err(_) => &self.not_found,
+            Err(_) => {
+                let fallbacks = self.blueprint.fallbacks.iter().enumerate();
+                let innermost = fallbacks
+                    .filter(|(_, fallback)| fallback.answers(path))
+                    .max_by_key(|(_, fallback)| fallback.prefix.len());
+                // The app itself answers everywhere, and is the first.
+                &self.fallbacks[innermost.map_or(0, |(index, _)| index)]
+            }
         }
     }
 }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gimmal_http::Limits;
 use gimmal_runtime::{
     Address, AddressError, Backend, BackendKind, ConnectionId, ConnectionInfo, Core, CoreHandle, Cores,
-    CoresBuilder, CoresError, ListenError, ListenOptions, Listener, Listeners, LocalFuture, Options, Snapshot,
-    StopSignals,
+    CoresBuilder, CoresError, ListenError, ListenOptions, Listener, Listeners, LocalFuture, Options,
+    Snapshot, StopSignals,
 };
 use tracing::Instrument;
 
@@ -296,7 +296,9 @@ async fn accept(core: Rc<Core>, listener: Listener, protocol: Protocol, service:
 async fn stop_on_signal(core: Rc<Core>) {
     let mut signals = match StopSignals::new() {
         Ok(signals) => signals,
-        Err(error) => return tracing::error!(%error, "signals cannot be watched; only a call stops the server"),
+        Err(error) => {
+            return tracing::error!(%error, "signals cannot be watched; only a call stops the server");
+        }
     };
     let signal = signals.recv().await;
     tracing::info!(signal, "stopping: no new connections, and those that are busy have time to finish");

@@ -61,10 +61,7 @@ impl Responding {
     }
 
     /// Wraps what is at work, as for a span.
-    pub(crate) fn map(
-        self,
-        wrap: impl FnOnce(LocalFuture<Response>) -> LocalFuture<Response>,
-    ) -> Self {
+    pub(crate) fn map(self, wrap: impl FnOnce(LocalFuture<Response>) -> LocalFuture<Response>) -> Self {
         Self { future: wrap(self.future), id: self.id }
     }
 }

@@ -28,7 +28,8 @@ impl FromRequest for Bytes {
 impl FromRequest for String {
     async fn from_request(request: &mut Request) -> Result<Self, Error> {
         let bytes = request.bytes().await?;
-        String::from_utf8(bytes.into()).map_err(|_| Error::new(StatusCode::BAD_REQUEST, "the body is not UTF-8"))
+        String::from_utf8(bytes.into())
+            .map_err(|_| Error::new(StatusCode::BAD_REQUEST, "the body is not UTF-8"))
     }
 }
 

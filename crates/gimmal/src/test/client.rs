@@ -56,7 +56,7 @@ impl TestRequest<&TestClient> {
         let mut body = response.take_body();
         if let Some(media_type) = body.media_type() {
             let field = response.headers_mut().entry(http::header::CONTENT_TYPE);
-            field.or_insert(http::HeaderValue::from_static(media_type));
+            field.or_insert_with(|| media_type.clone());
         }
         let mut bytes = Vec::new();
         if self.method != http::Method::HEAD {

@@ -127,7 +127,11 @@ fn receive(stream: &mut impl Read, method: &http::Method) -> io::Result<TestResp
     }
 }
 
-fn receive_body(stream: &mut impl Read, mut bytes: Vec<u8>, decoder: &mut BodyDecoder) -> io::Result<Vec<u8>> {
+fn receive_body(
+    stream: &mut impl Read,
+    mut bytes: Vec<u8>,
+    decoder: &mut BodyDecoder,
+) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         match decoder.decode(&bytes).map_err(invalid)? {
