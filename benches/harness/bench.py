@@ -69,17 +69,24 @@ class Results:
     def is_skipped(self, row: Row, server: Server) -> bool:
         return server.name in self.skipped.get(row.name, {})
 
-    def medians(self) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    def summary(self) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
         return {
-            row: {
-                server: {
-                    name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
-                    for name, values in figures.items()
-                }
-                for server, figures in by_server.items()
-            }
+            row: {server: summarise(figures) for server, figures in by_server.items()}
             for row, by_server in self.rounds.items()
         }
+
+
+def summarise(rounds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    figures = {
+        name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        for name, values in rounds.items()
+    }
+    share = figures.get("user_share_sampled") or figures.get("user_share")
+    if share:
+        cpu_us = figures["cpu_us"]["median"]
+        figures["user_us"] = {"median": cpu_us * share["median"]}
+        figures["system_us"] = {"median": cpu_us * (1 - share["median"])}
+    return figures
 
 
 def answers(server: Server, row: Row) -> bool:
@@ -111,7 +118,7 @@ def measure(plan: Plan) -> Results:
     generator = Generator(plan.load_cpus, len(cpu_list(plan.load_cpus)), plan.folder)
     runs = plan.runs()
     progress = Progress(len(runs))
-    cannot_count = load.can_count_system_calls()
+    cannot_profile = load.cannot_profile()
     for turn, row, server in runs:
         progress.begin(turn, row, server)
         if results.is_skipped(row, server):
@@ -121,8 +128,8 @@ def measure(plan: Plan) -> Results:
             place = Place(free_port(), plan.cores, plan.folder)
             with Running(server, place, plan.server_cpus) as running:
                 check(running, row)
-                count_calls = turn == plan.rounds - 1 and not cannot_count
-                measure_row(running, row, generator, plan, results, count_calls, progress.say)
+                is_profiled = turn == plan.rounds - 1 and not cannot_profile
+                measure_row(running, row, generator, plan, results, is_profiled, progress.say)
         except Failed as error:
             results.skip(row, server, str(error))
             progress.say(f"SKIPPED: {error}")
@@ -135,7 +142,7 @@ def measure_row(
     generator: Generator,
     plan: Plan,
     results: Results,
-    count_calls: bool,
+    is_profiled: bool,
     say: Callable[[str], None],
 ) -> None:
     name = running.server.name
@@ -149,10 +156,11 @@ def measure_row(
             results.add(open_row, name, figures)
         say(", ".join(f"{open_row} p99 {figures['p99_us']:,.0f} us" for open_row, figures in by_row.items()))
         return
-    generator.wrk(running, row, plan.warm_up_seconds)
-    figures = load.closed_loop(running, row, generator, plan.seconds)
-    if count_calls:
-        figures |= load.system_calls(running, row, generator, max(plan.seconds / 2, 1))
+    seconds = max(plan.seconds, row.seconds_min)
+    generator.wrk(running, row, max(plan.warm_up_seconds, row.seconds_min))
+    figures = load.closed_loop(running, row, generator, seconds)
+    if is_profiled:
+        figures |= load.profile(running, row, generator, max(seconds / 2, row.seconds_min, 1))
     results.add(row.name, name, figures)
     errors = f", {figures['errors']:.0f} ERRORS" if figures["errors"] else ""
     say(f"{figures['requests_per_second']:>10,.0f}/s  {figures['cpu_us']:9.2f} us CPU{errors}")
@@ -185,6 +193,7 @@ def machine() -> dict[str, str]:
         "processor": f"{first('/proc/cpuinfo', 'model name')}, {os.cpu_count()} CPUs",
         "memory": f"{int(first('/proc/meminfo', 'MemTotal').split()[0]) / 2**20:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
+        "congestion control": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
         "hypervisor": "yes" if " hypervisor" in Path("/proc/cpuinfo").read_text() else "no",
         "compiler": version("rustc", "--version", environment=servers.toolchain()),
         "wrk": version("wrk", "-v"),
@@ -296,7 +305,7 @@ def describe(plan: Plan, about: dict[str, str], results: Results) -> dict[str, o
             "warm_up_seconds": plan.warm_up_seconds,
             "server_cpus": plan.server_cpus,
             "load_cpus": plan.load_cpus,
-            "system_calls": load.can_count_system_calls() or "counted",
+            "profile": load.cannot_profile() or "perf",
         },
         "rows": rows,
         "servers": [
@@ -309,6 +318,6 @@ def describe(plan: Plan, about: dict[str, str], results: Results) -> dict[str, o
             }
             for server in plan.servers
         ],
-        "results": results.medians(),
+        "results": results.summary(),
         "skipped": results.skipped,
     }

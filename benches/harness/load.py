@@ -106,9 +106,8 @@ def used_by_children() -> float:
 def figures(load: Load, usage: Usage, cores: int, memory_bytes: int) -> dict[str, float]:
     return {
         "requests_per_second": load.requests / load.seconds,
-        "user_us": 1e6 * usage.user / load.requests,
-        "system_us": 1e6 * usage.system / load.requests,
         "cpu_us": 1e6 * usage.total / load.requests,
+        "user_share": usage.user / max(usage.total, 1e-9),
         "server_busy": usage.total / load.seconds / cores,
         "generator_busy": load.busy,
         "memory_bytes": memory_bytes,
@@ -174,10 +173,12 @@ def idle(running: Running, row: Row, say: Callable[[str], None]) -> dict[str, fl
 
 
 SYSTEM_CALLS = ("raw_syscalls:sys_enter", "syscalls:sys_enter_io_uring_enter")
+SAMPLES_PER_SECOND = 4000
+KERNEL_ADDRESSES = 1 << 63
 
 
-def can_count_system_calls() -> str:
-    """Why system calls cannot be counted, or nothing."""
+def cannot_profile() -> str:
+    """Why system calls and user time cannot be looked at closely, or nothing."""
     if not shutil.which("perf"):
         return "perf is missing (Debian package linux-perf)"
     command = ["perf", "stat", "-x,", "-e", ",".join(SYSTEM_CALLS), "true"]
@@ -187,8 +188,12 @@ def can_count_system_calls() -> str:
     return ""
 
 
+def profile(running: Running, row: Row, generator: Generator, seconds: float) -> dict[str, float]:
+    """Runs of their own, since perf slows the server."""
+    return system_calls(running, row, generator, seconds) | user_share(running, row, generator, seconds)
+
+
 def system_calls(running: Running, row: Row, generator: Generator, seconds: float) -> dict[str, float]:
-    """A run of its own, since counting slows the server."""
     pids = ",".join(map(str, running.pids()))
     prefix = ("perf", "stat", "-x,", "-e", ",".join(SYSTEM_CALLS), "-p", pids, "--")
     load, counted = generator.wrk(running, row, seconds, prefix)
@@ -201,3 +206,17 @@ def system_calls(running: Running, row: Row, generator: Generator, seconds: floa
         return {}
     every, enters = (counts[name] / load.requests for name in SYSTEM_CALLS)
     return {"system_calls": every, "ring_enters": enters}
+
+
+def user_share(running: Running, row: Row, generator: Generator, seconds: float) -> dict[str, float]:
+    """The share of samples that lie in user space: far finer than the kernel's ticks."""
+    pids = ",".join(map(str, running.pids()))
+    samples = generator.folder / "perf.data"
+    record = ("perf", "record", "-q", "-e", "cpu-clock", "-F", str(SAMPLES_PER_SECOND), "-o", str(samples))
+    generator.wrk(running, row, seconds, (*record, "-p", pids, "--"))
+    listed = subprocess.run(["perf", "script", "-F", "ip", "-i", str(samples)], capture_output=True, text=True)
+    samples.unlink(missing_ok=True)
+    addresses = [int(line, 16) for line in listed.stdout.split()]
+    if not addresses:
+        return {}
+    return {"user_share_sampled": sum(address < KERNEL_ADDRESSES for address in addresses) / len(addresses)}

@@ -25,6 +25,7 @@ class Row:
     pipeline: int = 1
     kind: str = "closed"  # "closed" loop, "open" loop or "idle" connections
     shares_of_peak: tuple[float, ...] = ()
+    seconds_min: float = 0.0  # for answers that take long
 
 
 PLAINTEXT = Request("/plaintext")
@@ -43,9 +44,9 @@ ROWS = [
     Row("parameter", "Path parameter out of 30 routes, 64 connections", 64, (Request("/users/12345"),)),
     Row("echo-1k", "POST echo of 1 KiB, 64 connections", 64, (ECHO,)),
     Row("echo-64k", "POST echo of 64 KiB, 64 connections", 64, (Request("/echo", body_bytes=65536),)),
-    Row("upload-20m", "Upload of 20 MB, 4 connections", 4, (Request("/upload", body_bytes=20_000_000),)),
+    Row("upload-20m", "Upload of 20 MB, 4 connections", 4, (Request("/upload", body_bytes=20_000_000),), seconds_min=2.0),
     Row("download-1m", "Download of 1 MB, 16 connections", 16, (Request("/bytes/1000000"),)),
-    Row("download-100m", "Download of 100 MB, 4 connections", 4, (Request("/bytes/100000000"),)),
+    Row("download-100m", "Download of 100 MB, 2 connections", 2, (Request("/bytes/100000000"),), seconds_min=3.0),
     Row(
         "mix",
         "A mix: plaintext, JSON, parameter, echo of 1 KiB, 4 KiB of bytes, 64 connections",
