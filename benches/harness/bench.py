@@ -34,8 +34,8 @@ class Plan:
     servers: list[Server]
     rows: list[Row]
     rounds: int
-    seconds: float
-    warm_up_seconds: float
+    seconds: int
+    warm_up_seconds: int
     cores: int
     server_cpus: str
     load_cpus: str
@@ -210,7 +210,7 @@ def arguments() -> argparse.Namespace:
         "--peers", default="*", help="peers to measure beside Gimmal and the floor: names or patterns, or 'none'"
     )
     parser.add_argument("--rounds", type=int, help="rounds, each over all rows and servers (5; 1 if quick)")
-    parser.add_argument("--seconds", type=float, help="length of one measurement (4; 1 if quick)")
+    parser.add_argument("--seconds", type=int, help="length of one measurement, in whole seconds (4; 1 if quick)")
     parser.add_argument("--server-cpus", help="CPUs of the server, as taskset takes them (the first)")
     parser.add_argument("--load-cpus", help="CPUs of the load generator (all others)")
     parser.add_argument("--no-build", action="store_true", help="measure what was built before")
@@ -242,8 +242,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
         servers=measured,
         rows=rows,
         rounds=args.rounds or (1 if args.quick else 5),
-        seconds=args.seconds or (1.0 if args.quick else 4.0),
-        warm_up_seconds=1.0,
+        seconds=args.seconds or (1 if args.quick else 4),
+        warm_up_seconds=1,
         cores=len(cpu_list(server_cpus)),
         server_cpus=server_cpus,
         load_cpus=load_cpus,

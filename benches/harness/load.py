@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import shutil
 import socket
@@ -61,7 +62,7 @@ class Generator:
         threads = min(self.threads, row.connections)
         out, err, busy = self.run(
             [
-                "wrk", f"-t{threads}", f"-c{row.connections}", f"-d{seconds:g}s", "--timeout", "20s",
+                "wrk", f"-t{threads}", f"-c{row.connections}", f"-d{math.ceil(seconds)}s", "--timeout", "20s",
                 "-s", str(script), f"http://{running.place.address}",
             ],
             prefix,

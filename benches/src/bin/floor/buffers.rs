@@ -7,8 +7,8 @@ use std::{io, slice};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
-const COUNT: u16 = 512;
-const BYTES: usize = 16 * 1024;
+const COUNT: u16 = 256;
+const BYTES: usize = 64 * 1024;
 const PAGE_BYTES: usize = 4096;
 
 /// The group under which the buffers are registered.
