@@ -1,6 +1,8 @@
 //! The routes that load tests drive. Run it with `cargo run --release --example bench`.
 
-use gimmal::{App, Body, BodyError, Bytes, Chunk, Json, Path, ServerError, post};
+use clap::Parser;
+use gimmal::tls::TlsServerConfig;
+use gimmal::{App, Body, BodyError, Bytes, Chunk, Error, Json, Path, post};
 use gimmal_examples::Args;
 use serde::Serialize;
 
@@ -73,8 +75,18 @@ const OTHERS: [&str; 24] = [
     "/feed/{kind}/{page}",
 ];
 
-fn main() -> Result<(), ServerError> {
-    let args = Args::read();
+#[derive(Parser)]
+struct BenchArgs {
+    #[command(flatten)]
+    server: Args,
+    /// Speak HTTPS, with a certificate for development.
+    #[arg(long)]
+    tls: bool,
+}
+
+fn main() -> Result<(), Error> {
+    gimmal_examples::start_log();
+    let BenchArgs { server: args, tls } = BenchArgs::parse();
     let app = OTHERS.iter().fold(App::new(), |app, pattern| app.get(pattern, async || "other"));
     let app = app
         .get("/plaintext", async || "Hello, World!")
@@ -83,7 +95,14 @@ fn main() -> Result<(), ServerError> {
         .route("/echo", post(echo).body_limit(16 << 20))
         .get("/bytes/{n}", bytes)
         .route("/upload", post(upload).body_limit(u64::MAX));
-    let running = args.server(app).bind(&args.addr).start()?;
+    let server = args.server(app);
+    let server = if tls {
+        let tls = TlsServerConfig::self_signed_for_development(&["localhost", "127.0.0.1", "::1"])?;
+        server.bind_tls(&args.addr, &tls)
+    } else {
+        server.bind(&args.addr)
+    };
+    let running = server.start()?;
     let url = running.url();
-    gimmal_examples::serve(running, format!("try: wrk -t1 -c64 -d5 {url}/plaintext"))
+    Ok(gimmal_examples::serve(running, format!("try: wrk -t1 -c64 -d5 {url}/plaintext"))?)
 }

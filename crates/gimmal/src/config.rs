@@ -13,6 +13,8 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Timeouts {
+    /// From the start of a connection to the end of its TLS handshake, the wait for its turn included. Default 10 s.
+    pub handshake: Duration,
     /// From the first byte of a request to the end of its head, and from the start of a connection to its first
     /// byte. Beyond it 408. Default 10 s.
     pub header_read: Duration,
@@ -34,6 +36,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             request: Duration::from_secs(300),

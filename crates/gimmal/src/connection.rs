@@ -72,6 +72,10 @@ impl Connection {
         self.stream.as_ref().expect("a request that arrives has a stream")
     }
 
+    pub(crate) fn try_stream(&self) -> Option<&Stream> {
+        self.stream.as_ref()
+    }
+
     pub(crate) fn id(&self) -> Option<ConnectionId> {
         self.stream.as_ref().map(Stream::id)
     }

@@ -26,6 +26,8 @@ pub(crate) struct IncomingBody {
     /// How long was waited for bytes that had not come.
     waited: Cell<Duration>,
     waiting_since: Cell<Option<Instant>>,
+    /// It came to a bad end, after which nothing on the connection can be made sense of.
+    failed: Cell<bool>,
 }
 
 impl IncomingBody {
@@ -47,6 +49,7 @@ impl IncomingBody {
             awaits_continue: Cell::new(awaits_continue),
             waited: Cell::new(Duration::ZERO),
             waiting_since: Cell::new(None),
+            failed: Cell::new(false),
         })
     }
 
@@ -54,6 +57,7 @@ impl IncomingBody {
     /// at little cost.
     pub(crate) fn may_be_finished(&self) -> bool {
         match &*self.decoder.borrow() {
+            _ if self.failed.get() => false,
             Err(_) => false,
             Ok(decoder) if decoder.is_complete() => true,
             // A client that was not told to go on may send the body all the same, or the next request.
@@ -106,8 +110,8 @@ impl IncomingBody {
     }
 }
 
-impl Incoming for IncomingBody {
-    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+impl IncomingBody {
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
         let mut decoder = self.decoder.borrow_mut();
         let decoder = match &mut *decoder {
             Ok(decoder) => decoder,
@@ -157,6 +161,16 @@ impl Incoming for IncomingBody {
                 Err(_) => return Poll::Ready(Some(Err(BodyError::Incomplete))),
             }
         }
+    }
+}
+
+impl Incoming for IncomingBody {
+    fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+        let polled = self.poll_next(cx);
+        if let Poll::Ready(Some(Err(_))) = polled {
+            self.failed.set(true);
+        }
+        polled
     }
 
     fn length(&self) -> Option<u64> {

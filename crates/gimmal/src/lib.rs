@@ -22,6 +22,8 @@
 mod access_log;
 mod app;
 mod body;
+mod certificates;
+mod check;
 mod config;
 mod connection;
 mod error;
@@ -34,6 +36,7 @@ mod outgoing;
 mod request;
 mod response;
 mod router;
+mod serve;
 mod server;
 mod service;
 mod stream;
@@ -52,6 +55,7 @@ pub use gimmal_runtime::{
     Address, Backend, BackendKind, BlockingError, ConnectionId, ConnectionInfo, Core, ListenOptions,
     LocalFuture, Options, SendBuf, Snapshot, blocking,
 };
+pub use gimmal_security::{Finding, Severity, tls};
 pub use handler::{Handler, Needs};
 pub use http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 pub use middleware::{Middleware, Next};
@@ -59,4 +63,4 @@ pub use request::{Request, RequestId};
 pub use response::{Html, IntoResponse, Json, Redirect, Response};
 pub use router::AppError;
 pub use server::{Running, Server, ServerError, ServerHandle};
-pub use stream::Stream;
+pub use stream::{Stream, TlsInfo};

@@ -8,12 +8,14 @@ use std::rc::Rc;
 use bytes::Bytes;
 use gimmal_http::{HeaderAll, Headers, RequestHead, RequestView, TargetForm};
 use gimmal_runtime::{Address, ConnectionId};
+use gimmal_security::tls::ClientCertificate;
 use http::{HeaderMap, Method, Version};
 
 use crate::body::{Body, BodyError, Chunk};
 use crate::connection::Connection;
 use crate::extensions::Extensions;
 use crate::router::Endpoint;
+use crate::stream::{Stream, TlsInfo};
 
 /// Names one request of this process: its connection, and its number on it.
 ///
@@ -292,6 +294,24 @@ impl Request {
     /// `NotConnected` if the client has gone.
     pub async fn peer_addr(&self) -> io::Result<Address> {
         self.connection.peer_addr().await
+    }
+
+    /// What was agreed in the TLS handshake; `None` in plain text.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsInfo> {
+        self.connection.try_stream()?.tls()
+    }
+
+    /// Whether it came over TLS, on this very connection: what a proxy before it says does not count.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.connection.try_stream().is_some_and(Stream::is_tls)
+    }
+
+    /// The certificate by which the client has proved itself in the TLS handshake.
+    #[must_use]
+    pub fn client_certificate(&self) -> Option<Rc<ClientCertificate>> {
+        self.connection.try_stream()?.client_certificate()
     }
 
     /// A value that the app was given with [`App::state`](crate::App::state).

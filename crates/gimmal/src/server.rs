@@ -2,23 +2,23 @@
 
 use std::fmt;
 use std::future::Future;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gimmal_http::Limits;
 use gimmal_runtime::{
-    Address, AddressError, Backend, BackendKind, ConnectionId, ConnectionInfo, Core, CoreHandle, Cores,
-    CoresBuilder, CoresError, ListenError, ListenOptions, Listener, Listeners, LocalFuture, Options,
-    Snapshot, StopSignals,
+    Address, AddressError, Backend, BackendKind, ConnectionId, ConnectionInfo, CoreHandle, Cores,
+    CoresBuilder, CoresError, ListenError, ListenOptions, Listeners, LocalFuture, Options, Snapshot,
 };
-use tracing::Instrument;
+use gimmal_security::Finding;
+use gimmal_security::tls::{TlsConfigError, TlsServerConfig};
 
 use crate::app::App;
+use crate::certificates::Certificates;
 use crate::config::Timeouts;
-use crate::connection;
 use crate::router::{AppError, Blueprint};
-use crate::service::{Config, Service};
+use crate::serve;
+use crate::service::Config;
 use crate::stream::Stream;
 
 /// Why a server did not start, or did not come to an orderly end.
@@ -40,14 +40,34 @@ pub enum ServerError {
     /// The cores could not be started, or one of them failed.
     #[error(transparent)]
     Cores(#[from] CoresError),
+    /// The configuration is open to a known attack, and nobody said that this is wished.
+    #[error("the server is not safe to start: {}", list(.0))]
+    Unsafe(Vec<Finding>),
+}
+
+fn list(findings: &[Finding]) -> String {
+    let each = |finding: &Finding| {
+        format!("{finding} (or go on all the same with Server::accept_danger({:?}))", finding.code)
+    };
+    findings.iter().map(each).collect::<Vec<_>>().join("; ")
 }
 
 /// What is served on an address.
 #[derive(Clone)]
-enum Protocol {
+pub(crate) enum Protocol {
     Http,
+    /// Sends every client to the same place over HTTPS, on this port.
+    RedirectToHttps(u16),
     /// A service of raw bytes.
     Tcp(Arc<dyn Fn(Stream) -> LocalFuture<()> + Send + Sync>),
+}
+
+/// An address, and what is served on it.
+#[derive(Clone)]
+pub(crate) struct Binding {
+    pub(crate) address: String,
+    pub(crate) protocol: Protocol,
+    pub(crate) tls: Option<TlsServerConfig>,
 }
 
 /// A server: an [`App`], addresses, and how they are served. All limits and time-outs are on by default.
@@ -61,12 +81,13 @@ enum Protocol {
 /// ```
 pub struct Server {
     app: App,
-    bindings: Vec<(String, Protocol)>,
+    pub(crate) bindings: Vec<Binding>,
     listen: ListenOptions,
     cores: CoresBuilder,
     options: Options,
-    config: Config,
+    pub(crate) config: Config,
     signals: bool,
+    pub(crate) accepted_dangers: Vec<String>,
 }
 
 impl Server {
@@ -81,6 +102,7 @@ impl Server {
             options: Options::default(),
             config: Config::default(),
             signals: true,
+            accepted_dangers: Vec::new(),
         }
     }
 
@@ -88,13 +110,41 @@ impl Server {
     /// called several times.
     #[must_use]
     pub fn bind(mut self, address: impl fmt::Display) -> Self {
-        self.bindings.push((address.to_string(), Protocol::Http));
+        self.bindings.push(Binding { address: address.to_string(), protocol: Protocol::Http, tls: None });
+        self
+    }
+
+    /// Serves the app on an address over TLS.
+    ///
+    /// Certificates are read again when their files change, on `SIGHUP`, and by
+    /// [`ServerHandle::reload_certificates`], without dropping a connection.
+    ///
+    /// ```no_run
+    /// use gimmal::{App, Server, tls::TlsServerConfig};
+    ///
+    /// let tls = TlsServerConfig::from_pem_files("server.pem", "server.key")?;
+    /// Server::new(App::new()).bind_tls("[::]:443", &tls).redirect_to_https("[::]:80", 443).run()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn bind_tls(mut self, address: impl fmt::Display, tls: &TlsServerConfig) -> Self {
+        let (address, tls) = (address.to_string(), Some(tls.clone()));
+        self.bindings.push(Binding { address, protocol: Protocol::Http, tls });
+        self
+    }
+
+    /// Answers every request on an address in plain HTTP with a redirect (308) to the same place over HTTPS, on `port`.
+    #[must_use]
+    pub fn redirect_to_https(mut self, address: impl fmt::Display, port: u16) -> Self {
+        let (address, protocol) = (address.to_string(), Protocol::RedirectToHttps(port));
+        self.bindings.push(Binding { address, protocol, tls: None });
         self
     }
 
     /// Serves the app on an address before all others.
     pub(crate) fn bind_first(mut self, address: &str) -> Self {
-        self.bindings.insert(0, (address.to_owned(), Protocol::Http));
+        let address = address.to_owned();
+        self.bindings.insert(0, Binding { address, protocol: Protocol::Http, tls: None });
         self
     }
 
@@ -120,8 +170,24 @@ impl Server {
         service: impl Fn(Stream) -> F + Send + Sync + 'static,
     ) -> Self {
         let service = Arc::new(move |stream| LocalFuture::new(service(stream)));
-        self.bindings.push((address.to_string(), Protocol::Tcp(service)));
+        let (address, protocol) = (address.to_string(), Protocol::Tcp(service));
+        self.bindings.push(Binding { address, protocol, tls: None });
         self
+    }
+
+    /// [`tcp`](Self::tcp) over TLS: the service gets plaintext.
+    #[must_use]
+    pub fn tcp_tls<F: Future<Output = ()> + 'static>(
+        self,
+        address: impl fmt::Display,
+        tls: &TlsServerConfig,
+        service: impl Fn(Stream) -> F + Send + Sync + 'static,
+    ) -> Self {
+        let mut this = self.tcp(address, service);
+        if let Some(binding) = this.bindings.last_mut() {
+            binding.tls = Some(tls.clone());
+        }
+        this
     }
 
     /// How many cores. Default: as many as the affinity mask and the control groups' quota grant.
@@ -180,7 +246,22 @@ impl Server {
         self
     }
 
-    /// Whether SIGTERM and SIGINT stop the server gracefully, and a second one at once. Default true.
+    /// TLS handshakes that a core does at a time; who comes beyond waits for a turn. Default 256.
+    #[must_use]
+    pub fn handshakes_max(mut self, count: usize) -> Self {
+        self.config.handshakes_max = count;
+        self
+    }
+
+    /// Starts in spite of a danger that [`check`](Self::check) finds, named by its code.
+    #[must_use]
+    pub fn accept_danger(mut self, code: &str) -> Self {
+        self.accepted_dangers.push(code.to_owned());
+        self
+    }
+
+    /// Whether SIGTERM and SIGINT stop the server gracefully, and a second one at once; SIGHUP reloads certificates.
+    /// Default true.
     #[must_use]
     pub fn signals(mut self, on: bool) -> Self {
         self.signals = on;
@@ -210,108 +291,61 @@ impl Server {
     /// # Ok::<(), gimmal::ServerError>(())
     /// ```
     pub fn start(self) -> Result<Running, ServerError> {
-        let blueprint = Arc::new(Blueprint::new(self.app)?);
         if self.bindings.is_empty() {
             return Err(ServerError::NoAddress);
         }
+        self.refuse_dangers()?;
+        let blueprint = Arc::new(Blueprint::new(self.app)?);
         let count = self.cores.planned();
         let mut addresses = Vec::new();
         let mut sockets: Vec<_> = (0..count).map(|_| Vec::new()).collect();
-        for (address, protocol) in self.bindings {
-            let listeners = Listeners::bind(&address.parse()?, count, &self.listen)?;
-            addresses.push(listeners.address().clone());
+        let mut configs = Vec::new();
+        for binding in self.bindings {
+            let listeners = Listeners::bind(&binding.address.parse()?, count, &self.listen)?;
+            addresses.push((listeners.address().clone(), binding.tls.is_some()));
             for (socket, core) in listeners.into_sockets().zip(&mut sockets) {
-                core.push((socket, protocol.clone()));
+                core.push((socket, binding.clone()));
             }
+            configs.extend(binding.tls);
         }
         let sockets = Mutex::new(sockets);
-        let (config, signals) = (self.config, self.signals);
+        let (config, signals, certificates) = (self.config, self.signals, Certificates::new(configs));
+        let watched = certificates.clone();
         let cores = self.cores.options(self.options).start(move |core| {
             let mut sockets = sockets.lock().unwrap_or_else(PoisonError::into_inner);
             let sockets = std::mem::take(&mut sockets[core.index()]);
-            serve(core, sockets, Arc::clone(&blueprint), config.clone(), signals)
+            if core.index() == 0 {
+                core.spawn(watched.clone().watch());
+            }
+            if signals {
+                core.spawn(serve::act_on_signals(Rc::clone(&core), watched.clone()));
+            }
+            serve::serve(core, sockets, Arc::clone(&blueprint), config.clone())
         })?;
         tracing::info!(
-            addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            addresses = addresses.iter().map(|(address, _)| address.to_string()).collect::<Vec<_>>().join(", "),
             cores = count,
             backend = %cores.backend(),
             "listening"
         );
-        Ok(Running { addresses, cores })
+        let (addresses, tls): (Vec<_>, Vec<_>) = addresses.into_iter().unzip();
+        Ok(Running { addresses, first_is_tls: tls[0], certificates, cores })
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addresses: Vec<_> = self.bindings.iter().map(|(address, _)| address).collect();
+        let addresses: Vec<_> = self.bindings.iter().map(|binding| &binding.address).collect();
         f.debug_struct("Server").field("addresses", &addresses).finish_non_exhaustive()
     }
-}
-
-/// The main future of a core: it ends when all connections have.
-async fn serve(
-    core: Rc<Core>,
-    sockets: Vec<(OwnedFd, Protocol)>,
-    blueprint: Arc<Blueprint>,
-    config: Config,
-    signals: bool,
-) {
-    let shutdown = config.timeouts.shutdown;
-    let service = Service::new(&blueprint, config);
-    for (socket, protocol) in sockets {
-        match Listener::new(&core, socket) {
-            Ok(listener) => core.spawn(accept(Rc::clone(&core), listener, protocol, Rc::clone(&service))),
-            Err(error) => tracing::error!(core = core.index(), %error, "a socket cannot be accepted on"),
-        }
-    }
-    if signals && core.index() == 0 {
-        core.spawn(stop_on_signal(Rc::clone(&core)));
-    }
-    core.draining().await;
-    if tokio::time::timeout(shutdown, core.connections_closed()).await.is_err() {
-        tracing::warn!(
-            core = core.index(),
-            connections = core.open_connections(),
-            "the time to stop is over; connections are cut off"
-        );
-    }
-}
-
-async fn accept(core: Rc<Core>, listener: Listener, protocol: Protocol, service: Rc<Service>) {
-    while let Some(stream) = listener.accept().await {
-        let span = tracing::debug_span!("connection", id = %stream.id());
-        let stream = Stream::plain(stream);
-        let serving = match &protocol {
-            Protocol::Http => LocalFuture::new(connection::serve(stream, Rc::clone(&service))),
-            Protocol::Tcp(serve) => serve(stream),
-        };
-        if span.is_disabled() {
-            core.spawn(serving);
-        } else {
-            core.spawn(serving.instrument(span));
-        }
-    }
-}
-
-async fn stop_on_signal(core: Rc<Core>) {
-    let mut signals = match StopSignals::new() {
-        Ok(signals) => signals,
-        Err(error) => {
-            return tracing::error!(%error, "signals cannot be watched; only a call stops the server");
-        }
-    };
-    let signal = signals.recv().await;
-    tracing::info!(signal, "stopping: no new connections, and those that are busy have time to finish");
-    core.handles().iter().for_each(CoreHandle::drain);
-    let signal = signals.recv().await;
-    tracing::warn!(signal, "stopping at once");
-    core.handles().iter().for_each(CoreHandle::stop);
 }
 
 /// A server that runs. Dropping it leaves it running.
 #[derive(Debug)]
 pub struct Running {
     addresses: Vec<Address>,
+    first_is_tls: bool,
+    certificates: Certificates,
     cores: Cores<()>,
 }
 
@@ -326,6 +360,7 @@ impl Running {
     #[must_use]
     pub fn url(&self) -> String {
         match self.addresses.first() {
+            Some(address @ Address::Tcp(_)) if self.first_is_tls => format!("https://{address}"),
             Some(address @ Address::Tcp(_)) => format!("http://{address}"),
             Some(address) => address.to_string(),
             None => String::new(),
@@ -341,7 +376,7 @@ impl Running {
     /// A handle that stops the server, lists its connections and reads its counters, from any thread.
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle { cores: self.cores.handles().into() }
+        ServerHandle { cores: self.cores.handles().into(), certificates: self.certificates.clone() }
     }
 
     /// Waits until the server has stopped: by a signal, by [`ServerHandle::shutdown`], or by a failure.
@@ -358,6 +393,7 @@ impl Running {
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
     cores: Arc<[CoreHandle]>,
+    certificates: Certificates,
 }
 
 impl ServerHandle {
@@ -388,5 +424,20 @@ impl ServerHandle {
     #[must_use]
     pub fn close(&self, id: ConnectionId) -> bool {
         self.cores.get(id.core()).is_some_and(|core| core.table().request_close(id))
+    }
+
+    /// Reads all certificates, keys and revocation lists again, in the calling thread. Connections that are open go on
+    /// with what they began with.
+    ///
+    /// # Errors
+    /// What is wrong with a file, for each configuration that could not be read; it goes on with what it had.
+    pub fn reload_certificates(&self) -> Result<(), Vec<TlsConfigError>> {
+        self.certificates.reload()
+    }
+
+    /// When the first of the certificates in use expires, in seconds since 1970; `None` without any.
+    #[must_use]
+    pub fn certificates_expire_at(&self) -> Option<u64> {
+        self.certificates.expire_at()
     }
 }

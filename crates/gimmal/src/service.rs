@@ -20,11 +20,23 @@ use crate::response::{IntoResponse, Response};
 use crate::router::{Blueprint, Endpoint, Router};
 
 /// How the connections of a server behave.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
     pub(crate) access_log: bool,
+    pub(crate) handshakes_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            access_log: false,
+            handshakes_max: 256,
+        }
+    }
 }
 
 #[derive(Debug)]

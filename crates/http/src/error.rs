@@ -123,8 +123,9 @@ impl RequestError {
         match self {
             Self::Head(error) => error.status(),
             Self::RequestLineTooLong => StatusCode::URI_TOO_LONG,
-            Self::MethodUnknown => StatusCode::NOT_IMPLEMENTED,
-            Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
+            // RFC 9110 section 15.6.2: no resource of this server supports it. A 405 would have to say what this one
+            // supports instead, which the codec does not know.
+            Self::MethodUnknown | Self::MethodRefused => StatusCode::NOT_IMPLEMENTED,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             _ => StatusCode::BAD_REQUEST,

@@ -57,7 +57,7 @@ const REFUSED: &[(&str, u16, &str)] = &[
     ("9110-2.5 HTTP/0.9", 505, "GET / HTTP/0.9\r\nHost: a\r\n\r\n"),
     ("9110-9.1 unknown method", 501, "BREW / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("9110-9.1 lower-case method", 501, "get / HTTP/1.1\r\nHost: a\r\n\r\n"),
-    ("9110-9.3.8 TRACE", 405, "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("9110-9.3.8 TRACE", 501, "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"),
     // Target.
     ("9112-3.2 fragment", 400, "GET /#x HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("9112-3.2 beyond ASCII", 400, "GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n"),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::str::FromStr;
+use std::thread;
 
 use io_uring::{IoUring, Probe};
 
@@ -116,6 +117,12 @@ pub fn probe() -> Result<(), IoUringMissing> {
     }
 }
 
+/// Probes on a thread of its own: the end of a ring interrupts the system calls of the thread that made it, some
+/// milliseconds later.
+fn probe_apart() -> Result<(), IoUringMissing> {
+    thread::spawn(probe).join().unwrap_or_else(|_| Err(IoUringMissing::Other(io::ErrorKind::Other.into())))
+}
+
 fn explain(error: io::Error) -> IoUringMissing {
     let sysctl = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
     match error.raw_os_error() {
@@ -140,7 +147,7 @@ fn kernel_release() -> String {
 impl Backend {
     /// Decides, and says so in the log where it was left to us.
     pub(crate) fn choose(self) -> Result<BackendKind, IoUringMissing> {
-        match (self, if self == Self::Epoll { Ok(()) } else { probe() }) {
+        match (self, if self == Self::Epoll { Ok(()) } else { probe_apart() }) {
             (Self::Epoll, _) => Ok(BackendKind::Epoll),
             (_, Ok(())) => Ok(BackendKind::IoUring),
             (Self::IoUring, Err(missing)) => Err(missing),

@@ -127,6 +127,9 @@ impl Connection {
 
     pub(crate) fn set_idle(&self, idle: bool) {
         self.idle.set(idle);
+        if idle && self.core.is_draining() {
+            self.set_deadline(Some(self.core.options.drain_idle));
+        }
     }
 
     pub(crate) fn is_idle(&self) -> bool {

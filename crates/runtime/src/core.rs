@@ -53,6 +53,7 @@ pub struct Core {
     /// The driver is under way and will see what becomes ready.
     running: Cell<bool>,
     draining: Cell<bool>,
+    listeners: Cell<usize>,
     stop: Rc<Cell<bool>>,
     drain_begins: WakerList,
     connection_closes: WakerList,
@@ -97,6 +98,7 @@ impl Core {
             driver: RefCell::default(),
             running: Cell::new(false),
             draining: Cell::new(false),
+            listeners: Cell::new(0),
             stop: Rc::default(),
             drain_begins: WakerList::default(),
             connection_closes: WakerList::default(),
@@ -214,8 +216,22 @@ impl Core {
         .await;
     }
 
-    /// Begins a graceful shutdown of this core: listeners stop, and idle connections have
-    /// [`Options::drain_idle`] left.
+    /// Waits until a graceful shutdown has come to its end: nothing listens on this core any more, and no
+    /// connection is open.
+    pub async fn drained(&self) {
+        self.draining().await;
+        poll_fn(|cx| {
+            if self.listeners.get() == 0 && self.open_connections() == 0 {
+                return Poll::Ready(());
+            }
+            self.connection_closes.add(cx.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Begins a graceful shutdown of this core: listeners hand out what has come to them and stop, and idle
+    /// connections have [`Options::drain_idle`] left.
     pub fn drain(&self) {
         if self.draining.replace(true) {
             return;
@@ -243,7 +259,20 @@ impl Core {
 /// Connections.
 impl Core {
     pub(crate) fn may_accept(&self) -> bool {
-        !self.draining.get() && !self.table.borrow().is_full()
+        !self.draining.get() && self.has_room()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        !self.table.borrow().is_full()
+    }
+
+    pub(crate) fn listener_opened(&self) {
+        self.listeners.set(self.listeners.get() + 1);
+    }
+
+    pub(crate) fn listener_closed(&self) {
+        self.listeners.set(self.listeners.get() - 1);
+        self.connection_closes.wake_all();
     }
 
     pub(crate) fn wake_when_one_closes(&self, waker: &Waker) {
@@ -329,6 +358,8 @@ impl Core {
     /// # Errors
     /// What the ring fails with for good.
     pub(crate) fn round(self: &Rc<Self>) -> io::Result<bool> {
+        // A clock that stood still while the core slept would let the deadlines of whoever comes now pass at once.
+        self.clock.refresh();
         let mut busy = self.take_posts();
         if let Some(ring) = &self.ring {
             let mut completions = self.completions.take();
@@ -429,17 +460,21 @@ impl Core {
             connection.reset();
         }
         if let Some(ring) = &self.ring {
-            let mut pending = VecDeque::new();
-            let drained = ring.borrow_mut().drain(|op, completion| pending.push_back((op, completion)));
-            for (op, completion) in pending {
-                dispatch(op, completion);
-            }
-            if !drained {
-                tracing::error!(
-                    core = self.index(),
-                    "the ring did not let go of its operations; their memory is kept"
-                );
-                std::mem::forget(Rc::clone(self));
+            // What completes may ask for more: a connection is closed when its last operation has ended.
+            while ring.borrow().in_flight() > 0 {
+                let mut pending = VecDeque::new();
+                let drained = ring.borrow_mut().drain(|op, completion| pending.push_back((op, completion)));
+                for (op, completion) in pending {
+                    dispatch(op, completion);
+                }
+                if !drained {
+                    tracing::error!(
+                        core = self.index(),
+                        "the ring did not let go of its operations; their memory is kept"
+                    );
+                    std::mem::forget(Rc::clone(self));
+                    break;
+                }
             }
         }
         for connection in self.open() {

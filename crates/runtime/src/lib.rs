@@ -74,6 +74,6 @@ pub use options::Options;
 pub use pinned::{PinnedBuf, PinnedBytes};
 pub use remote::{CoreHandle, CoreStopped};
 pub use send_buf::{OutBuf, SendBuf};
-pub use signal::StopSignals;
+pub use signal::{Signal, Signals};
 pub use stream::Stream;
 pub use table::{ConnectionId, ConnectionIdError, ConnectionInfo, Table};

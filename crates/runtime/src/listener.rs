@@ -225,10 +225,12 @@ impl Listener {
         } else {
             Accepting::Epoll(EpollListener::new(core, socket.into())?)
         };
+        core.listener_opened();
         Ok(Self { core: Rc::clone(core), accepting })
     }
 
-    /// The next connection; `None` once the core is being shut down gracefully.
+    /// The next connection; `None` once the core is being shut down gracefully and all connections that had come by
+    /// then were handed out: their clients have sent a request already, most likely.
     ///
     /// Failures to accept (no descriptors, no memory) are logged and counted, and accepting goes on: they are
     /// no reason for a server to end.
@@ -237,11 +239,11 @@ impl Listener {
     /// No connection is lost by dropping the future.
     pub async fn accept(&self) -> Option<Stream> {
         poll_fn(|cx| {
-            if self.core.poll_draining(cx).is_ready() {
-                return Poll::Ready(None);
-            }
+            let draining = self.core.poll_draining(cx).is_ready();
             match &self.accepting {
+                Accepting::Ring(listener) if draining => listener.poll_accept_waiting(cx),
                 Accepting::Ring(listener) => listener.poll_accept(cx).map(Some),
+                Accepting::Epoll(listener) if draining => Poll::Ready(listener.accept_waiting()),
                 Accepting::Epoll(listener) => listener.poll_accept(cx).map(Some),
             }
         })
@@ -254,6 +256,20 @@ impl Drop for Listener {
         match &self.accepting {
             Accepting::Ring(listener) => listener.close(),
             Accepting::Epoll(listener) => listener.close(),
+        }
+        self.core.listener_closed();
+    }
+}
+
+/// A connection that waits in the backlog of a listening socket, if there is one.
+pub(crate) fn accept_waiting(socket: &Socket) -> Option<Socket> {
+    socket.set_nonblocking(true).ok()?;
+    loop {
+        match socket.accept() {
+            Ok((accepted, _)) => return Some(accepted),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+            Err(_) => return None,
         }
     }
 }

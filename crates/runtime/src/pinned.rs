@@ -328,6 +328,29 @@ impl PinnedBytes {
         head
     }
 
+    /// The bytes to be changed where they lie, if nobody else can see them: the only handle to a pinned buffer.
+    pub fn try_mut(&mut self) -> Option<&mut [u8]> {
+        let Memory::Pinned(share) = &mut self.0 else { return None };
+        if share.pool.shares[usize::from(share.index)].get() != 1 {
+            return None;
+        }
+        // SAFETY: as in `bytes`, and this is the only share of the buffer, borrowed exclusively: neither another
+        // handle nor the kernel, which has handed the buffer over, looks at it meanwhile.
+        Some(unsafe {
+            std::slice::from_raw_parts_mut(
+                share.pool.address(share.index).add(share.start as usize),
+                share.len as usize,
+            )
+        })
+    }
+
+    /// Drops all but the first `len` bytes; nothing if there are no more.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.len() {
+            *self = self.slice(0..len);
+        }
+    }
+
     /// Drops the first `count` bytes; the buffer goes back once none are left.
     ///
     /// # Panics
@@ -479,6 +502,19 @@ mod tests {
         let pool = BufferPool::with_provided_ring(4, 4096, false).unwrap();
         let _held = pool.received(1, 1);
         let _again = pool.received(1, 1);
+    }
+
+    #[test]
+    fn only_the_only_handle_may_change_the_bytes() {
+        let pool = BufferPool::with_free_list(2, 4096, false).unwrap();
+        let mut bytes = pool.take().unwrap().freeze(8);
+        bytes.try_mut().unwrap().copy_from_slice(b"in place");
+        let other = bytes.slice(3..8);
+        assert!(bytes.try_mut().is_none());
+        drop(other);
+        bytes.truncate(2);
+        assert_eq!(bytes.try_mut().unwrap(), b"in");
+        assert!(PinnedBytes::from("shared").try_mut().is_none());
     }
 
     #[test]

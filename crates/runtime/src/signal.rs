@@ -1,36 +1,64 @@
-//! The signals that ask a server to stop.
+//! The signals by which a server is told what to do.
 
+use std::fmt;
 use std::io;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 
-/// `SIGTERM` and `SIGINT`, which no longer end the process once this exists.
-#[derive(Debug)]
-pub struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
+/// A signal that a server acts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// `SIGTERM`: stop.
+    Terminate,
+    /// `SIGINT`, as by Ctrl-C: stop.
+    Interrupt,
+    /// `SIGHUP`: read the configuration again.
+    Hangup,
 }
 
-impl StopSignals {
-    /// Takes the two signals over, for the whole process and for good.
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+            Self::Hangup => "SIGHUP",
+        })
+    }
+}
+
+/// `SIGTERM`, `SIGINT` and `SIGHUP`, which no longer end the process once this exists.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    hangup: unix::Signal,
+}
+
+impl Signals {
+    /// Takes the signals over, for the whole process and for good.
     ///
     /// # Errors
     /// What the operating system refuses.
     ///
     /// # Panics
-    /// Outside a core (or another Tokio runtime).
+    /// Outside of a core (or another Tokio runtime).
     pub fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: unix::signal(SignalKind::terminate())?,
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            hangup: unix::signal(SignalKind::hangup())?,
+        })
     }
 
-    /// Waits for the next one and names it.
+    /// Waits for the next one.
     ///
     /// # Cancel safety
     /// No signal is lost by dropping the future.
-    pub async fn recv(&mut self) -> &'static str {
+    pub async fn recv(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
+            _ = self.hangup.recv() => Signal::Hangup,
         }
     }
 }

@@ -149,7 +149,8 @@ impl Stream {
     }
 
     /// Tells whether closing now would lose nothing, as between two requests. A graceful shutdown gives idle
-    /// connections only [`Options::drain_idle`](crate::Options::drain_idle) to say more.
+    /// connections only [`Options::drain_idle`](crate::Options::drain_idle) to say more, and those that become idle
+    /// while it is under way as well: set a deadline of your own before this, not after it.
     pub fn set_idle(&self, idle: bool) {
         self.connection.set_idle(idle);
     }

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::connection::{Connection, Io};
 use crate::core::Core;
+use crate::listener::accept_waiting;
 use crate::pinned::{PinnedBuf, PinnedBytes};
 use crate::send_buf::SendBuf;
 use crate::stream::Stream;
@@ -337,6 +338,20 @@ impl EpollListener {
                 }
             }
         }
+    }
+
+    /// The next connection that has come already; `None` when that was all, or the table is full.
+    pub(crate) fn accept_waiting(&self) -> Option<Stream> {
+        if !self.core.has_room() {
+            return None;
+        }
+        // Tokio may not have heard of it yet.
+        let socket = match self.listener.borrow().as_ref()? {
+            Listening::Tcp(listener) => accept_waiting(&SockRef::from(listener)),
+            Listening::Unix(listener) => accept_waiting(&SockRef::from(listener)),
+        }?;
+        let socket = EpollSocket::connected(socket).ok()?;
+        Connection::open(&self.core, Io::Epoll(socket))
     }
 
     pub(crate) fn close(&self) {

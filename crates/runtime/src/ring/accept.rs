@@ -8,10 +8,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use io_uring::{opcode, types};
+use socket2::SockRef;
 
 use super::{Completion, Op, OpKey, RingSocket};
 use crate::connection::{Connection, Io};
 use crate::core::Core;
+use crate::listener::accept_waiting;
 use crate::stream::Stream;
 
 /// A listening socket with a multishot accept.
@@ -54,6 +56,26 @@ impl RingListener {
         };
         let stream = Connection::open(&self.core, Io::Ring(RingSocket::direct(slot)));
         Poll::Ready(stream.expect("the table has room, as was seen above"))
+    }
+
+    /// The next connection that has come already; `None` when that was all, or the table is full.
+    pub(crate) fn poll_accept_waiting(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
+        self.waker.set(Some(cx.waker().clone()));
+        self.pause();
+        if !self.core.has_room() {
+            return Poll::Ready(None);
+        }
+        let accepted = self.accepted.borrow_mut().pop_front();
+        let socket = match accepted {
+            Some(slot) => RingSocket::direct(slot),
+            // Until the operation has ended it may accept.
+            None if self.op.get().is_some() => return Poll::Pending,
+            None => match accept_waiting(&SockRef::from(&self.socket)) {
+                Some(socket) => RingSocket::descriptor(Rc::new(socket.into())),
+                None => return Poll::Ready(None),
+            },
+        };
+        Poll::Ready(Connection::open(&self.core, Io::Ring(socket)))
     }
 
     fn arm(self: &Rc<Self>) {

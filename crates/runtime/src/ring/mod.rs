@@ -9,6 +9,7 @@ mod accept;
 mod descriptor;
 mod oneshot;
 mod socket;
+mod unread;
 
 use std::collections::VecDeque;
 use std::io;

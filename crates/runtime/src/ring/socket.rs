@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use io_uring::{cqueue, opcode, squeue, types};
 
+use super::unread::Unread;
 use super::{BUFFER_GROUP, Completion, Op, OpKey};
 use crate::connection::Connection;
 use crate::pinned::PinnedBytes;
@@ -34,7 +35,7 @@ const ZERO_COPY_COPIED: i32 = i32::MIN;
 enum File {
     /// A slot of the ring's own file table, as accepting gives.
     Direct(u32),
-    /// An outgoing connection.
+    /// An outgoing connection, or one that was accepted while the core drained.
     Descriptor(Rc<OwnedFd>),
 }
 
@@ -56,9 +57,7 @@ enum ReceiveEnd {
 
 #[derive(Default)]
 struct Receive {
-    ready: VecDeque<PinnedBytes>,
-    /// Bytes in `ready`.
-    unread: usize,
+    unread: Unread,
     op: Option<OpKey>,
     /// The operation has been asked to end: too much is unread, or the connection is closing.
     cancelling: bool,
@@ -249,19 +248,16 @@ impl RingSocket {
     /// that a receive which was stopped because too much lay unread goes on once half of it has been read.
     pub(crate) fn try_receive(&self, connection: &Rc<Connection>) -> Option<PinnedBytes> {
         let mut receive = self.receive.borrow_mut();
-        let bytes = receive.ready.pop_front()?;
-        receive.unread -= bytes.len();
+        let bytes = receive.unread.pop_front()?;
         let resume = receive.op.is_none() && receive.end.is_none();
-        if resume && receive.unread <= connection.core.options.unread_bytes_max / 2 {
+        if resume && receive.unread.bytes() <= connection.core.options.unread_bytes_max / 2 {
             self.arm(connection, &mut receive);
         }
         Some(bytes)
     }
 
     pub(crate) fn unreceive(&self, bytes: PinnedBytes) {
-        let mut receive = self.receive.borrow_mut();
-        receive.unread += bytes.len();
-        receive.ready.push_front(bytes);
+        self.receive.borrow_mut().unread.push_front(bytes);
     }
 
     fn arm(&self, connection: &Rc<Connection>, receive: &mut Receive) {
@@ -346,9 +342,8 @@ impl RingSocket {
         if self.closing.get() {
             return;
         }
-        receive.unread += bytes.len();
-        receive.ready.push_back(bytes);
-        if receive.unread >= connection.core.options.unread_bytes_max {
+        receive.unread.push_back(bytes);
+        if receive.unread.bytes() >= connection.core.options.unread_bytes_max {
             self.stop_receiving(connection, receive);
         }
     }
@@ -418,7 +413,11 @@ impl RingSocket {
     /// Starts the next send with what is queued.
     fn start(&self, connection: &Rc<Connection>, transmit: &mut Transmit) {
         transmit.in_flight = match transmit.queue.len() {
-            0 => return,
+            0 => {
+                // An idle connection keeps no memory for what it may send.
+                transmit.queue = VecDeque::new();
+                return;
+            }
             1 => transmit.queue.pop_front().map(|data| InFlight::One { data: Held::Alone(data), sent: 0 }),
             _ => Some(InFlight::Many(Vectored::gather(&mut transmit.queue))),
         };
@@ -522,7 +521,7 @@ impl RingSocket {
     pub(crate) fn close(&self, connection: &Rc<Connection>) {
         self.closing.set(true);
         let mut receive = self.receive.borrow_mut();
-        receive.ready.clear();
+        receive.unread = Unread::default();
         self.stop_receiving(connection, &mut receive);
         drop(receive);
         self.close_when_quiet(connection);

@@ -1,0 +1,101 @@
+//! What is unsafe in the configuration of a server, said before it starts.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gimmal_runtime::Address;
+use gimmal_security::tls::Exposure;
+use gimmal_security::{Finding, Severity};
+
+use crate::server::{Binding, Protocol, Server, ServerError};
+
+/// A body that is this long in memory, some hundred times over, is more than most hosts have.
+const BODY_BYTES_LARGE: u64 = 256 << 20;
+
+impl Server {
+    /// What is unsafe in the configuration, or worth knowing, each with its cure; the worst first.
+    ///
+    /// A server logs it when it starts, and refuses to start with a [`Severity::Danger`] that was not accepted by its
+    /// code, with [`accept_danger`](Self::accept_danger).
+    ///
+    /// ```
+    /// use gimmal::{App, Server, Severity};
+    ///
+    /// let findings = Server::new(App::new()).bind("0.0.0.0:80").check();
+    /// assert_eq!((findings[0].code, findings[0].severity), ("server.plain_http", Severity::Warning));
+    /// ```
+    #[must_use]
+    pub fn check(&self) -> Vec<Finding> {
+        let mut findings: Vec<_> = self.bindings.iter().flat_map(check_binding).collect();
+        findings.extend(self.check_limits());
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        findings
+    }
+
+    fn check_limits(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut add = |code, what: &str, cure: &str| {
+            let (what, cure) = (what.to_owned(), cure.to_owned());
+            findings.push(Finding { severity: Severity::Warning, code, what, cure });
+        };
+        let config = &self.config;
+        if config.timeouts.rate_min_bytes == 0 {
+            add(
+                "server.no_minimum_rate",
+                "a client may be as slow as it likes, and hold a connection for ever",
+                "set Timeouts::rate_min_bytes",
+            );
+        }
+        if config.limits.body_bytes > BODY_BYTES_LARGE {
+            add(
+                "server.large_bodies",
+                "every route accepts bodies of more than 256 MiB, which a handler may hold in memory",
+                "lower Limits::body_bytes, and raise the limit of the routes that need it with Route::body_limit",
+            );
+        }
+        findings
+    }
+
+    /// Logs what was found, and refuses to go on where that is too dangerous.
+    pub(crate) fn refuse_dangers(&self) -> Result<(), ServerError> {
+        let mut dangers = Vec::new();
+        for finding in self.check() {
+            let Finding { severity, code, what, cure } = &finding;
+            let accepted = self.accepted_dangers.iter().any(|accepted| accepted == code);
+            match severity {
+                Severity::Info => tracing::info!(code, cure, "{what}"),
+                Severity::Warning => tracing::warn!(code, cure, "{what}"),
+                Severity::Danger if accepted => tracing::warn!(code, cure, accepted, "{what}"),
+                Severity::Danger => dangers.push(finding),
+            }
+        }
+        if dangers.is_empty() { Ok(()) } else { Err(ServerError::Unsafe(dangers)) }
+    }
+}
+
+fn check_binding(binding: &Binding) -> Vec<Finding> {
+    // An address that is malformed is an error of its own soon.
+    let local = binding.address.parse::<Address>().is_ok_and(|address| address.is_local());
+    match (&binding.tls, &binding.protocol) {
+        (Some(tls), _) => {
+            let exposure = if local { Exposure::Loopback } else { Exposure::Network };
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            tls.check(exposure, now)
+        }
+        (None, Protocol::Http) if !local => vec![Finding {
+            severity: Severity::Warning,
+            code: "server.plain_http",
+            what: format!(
+                "{} speaks plain HTTP to the network: anybody on the way can read and change it",
+                binding.address
+            ),
+            cure: "serve it with Server::bind_tls, or let only a proxy that speaks HTTPS reach it".to_owned(),
+        }],
+        (None, Protocol::Tcp(_)) if !local => vec![Finding {
+            severity: Severity::Info,
+            code: "server.plain_tcp",
+            what: format!("{} speaks to the network without encryption", binding.address),
+            cure: "serve it with Server::tcp_tls, unless the service encrypts by itself".to_owned(),
+        }],
+        (None, _) => Vec::new(),
+    }
+}

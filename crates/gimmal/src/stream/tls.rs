@@ -1,0 +1,189 @@
+//! TLS between a socket and its stream.
+
+use std::cell::{OnceCell, Ref, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use gimmal_runtime::{OutBuf, SendBuf, Stream as Socket};
+use gimmal_security::tls::{
+    ClientCertificate, TlsClientConfig, TlsError, TlsServerConfig, TlsSession, TlsState,
+};
+
+use crate::body::Chunk;
+
+/// Plaintext that is encrypted at once where no pinned buffer is free for it.
+const PIECE_BYTES: usize = 32 * 1024;
+/// From this much on, plaintext is encrypted into a pinned buffer.
+const PINNED_BYTES_MIN: usize = 8 * 1024;
+
+/// The TLS session of a stream. Ciphertext is decrypted in the buffer in which it was received.
+pub(super) struct Tls {
+    session: RefCell<TlsSession>,
+    /// Plaintext that is to be received next, the last one first.
+    ready: RefCell<Vec<Chunk>>,
+    client_certificate: OnceCell<Option<Rc<ClientCertificate>>>,
+}
+
+fn failed(error: TlsError) -> io::Error {
+    let kind = match error {
+        TlsError::Truncated => io::ErrorKind::UnexpectedEof,
+        _ => io::ErrorKind::InvalidData,
+    };
+    io::Error::new(kind, error)
+}
+
+impl Tls {
+    fn new(session: TlsSession) -> Self {
+        Self {
+            session: RefCell::new(session),
+            ready: RefCell::default(),
+            client_certificate: OnceCell::new(),
+        }
+    }
+
+    /// Takes a client in. What it is to be told is queued in any case.
+    pub(super) async fn accept(socket: &Socket, config: &TlsServerConfig) -> Result<Self, TlsError> {
+        let this = Self::new(TlsSession::server(config)?);
+        this.handshake(socket).await?;
+        Ok(this)
+    }
+
+    /// Introduces itself to the server `name`.
+    pub(super) async fn connect(
+        socket: &Socket,
+        name: &str,
+        config: &TlsClientConfig,
+    ) -> Result<Self, TlsError> {
+        let mut hello = OutBuf::take();
+        let this = Self::new(TlsSession::client(config, name, &mut hello)?);
+        socket.queue(hello);
+        this.handshake(socket).await?;
+        Ok(this)
+    }
+
+    async fn handshake(&self, socket: &Socket) -> Result<(), TlsError> {
+        while self.session.borrow().state() == TlsState::Handshaking {
+            match socket.recv().await {
+                Ok(bytes) if bytes.is_empty() => self.session.borrow_mut().receive_end()?,
+                Ok(bytes) => {
+                    let plaintext = self.decrypt(socket, bytes)?;
+                    self.unrecv(plaintext);
+                }
+                Err(_) => return Err(TlsError::HandshakeCutShort),
+            }
+        }
+        Ok(())
+    }
+
+    /// Decrypts what was received, and queues what the peer is to be sent in answer.
+    fn decrypt(&self, socket: &Socket, mut received: Chunk) -> Result<Chunk, TlsError> {
+        let (mut plaintext, mut answer) = (OutBuf::take(), OutBuf::take());
+        let mut session = self.session.borrow_mut();
+        let result = match received.try_mut() {
+            Some(bytes) => session.receive(bytes, &mut plaintext, &mut answer),
+            None => session.receive(&mut received.to_vec(), &mut plaintext, &mut answer),
+        };
+        if !answer.is_empty() {
+            socket.queue(answer);
+        }
+        result?;
+        // Plaintext is shorter than the ciphertext that it came in, and goes back to where that lay.
+        match received.try_mut() {
+            Some(bytes) if plaintext.len() <= bytes.len() => {
+                bytes[..plaintext.len()].copy_from_slice(&plaintext);
+                received.truncate(plaintext.len());
+                Ok(received)
+            }
+            _ => Ok(Chunk::from(plaintext.to_vec())),
+        }
+    }
+
+    pub(super) fn poll_recv(&self, socket: &Socket, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
+        loop {
+            if let Some(chunk) = self.ready.borrow_mut().pop() {
+                return Poll::Ready(Ok(chunk));
+            }
+            if self.session.borrow().is_peer_closed() {
+                return Poll::Ready(Ok(Chunk::new()));
+            }
+            let bytes = ready!(socket.poll_recv(cx))?;
+            if bytes.is_empty() {
+                let end = self.session.borrow_mut().receive_end();
+                return Poll::Ready(end.map(|()| Chunk::new()).map_err(failed));
+            }
+            let plaintext = self.decrypt(socket, bytes).map_err(failed)?;
+            self.unrecv(plaintext);
+        }
+    }
+
+    pub(super) fn try_recv(&self, socket: &Socket) -> Option<Chunk> {
+        loop {
+            if let Some(chunk) = self.ready.borrow_mut().pop() {
+                return Some(chunk);
+            }
+            // What fails here fails again when it is waited for.
+            let plaintext = self.decrypt(socket, socket.try_recv()?).ok()?;
+            self.unrecv(plaintext);
+        }
+    }
+
+    pub(super) fn unrecv(&self, bytes: Chunk) {
+        if !bytes.is_empty() {
+            self.ready.borrow_mut().push(bytes);
+        }
+    }
+
+    pub(super) fn check_may_send(&self) -> io::Result<()> {
+        match self.session.borrow().state() {
+            TlsState::Closed => Err(io::ErrorKind::BrokenPipe.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Encrypts and queues. A session that is closed takes nothing: the next `send` or `flush` tells.
+    pub(super) fn queue(&self, socket: &Socket, data: &SendBuf) {
+        let mut session = self.session.borrow_mut();
+        let mut rest = &data[..];
+        while !rest.is_empty() {
+            let pinned = if rest.len() < PINNED_BYTES_MIN { None } else { socket.core().take_buffer() };
+            if let Some(mut buffer) = pinned {
+                match session.send_into(rest, &mut buffer) {
+                    Ok(sent) if sent.taken > 0 => {
+                        rest = &rest[sent.taken..];
+                        socket.queue(buffer.freeze(sent.written));
+                        continue;
+                    }
+                    Ok(_) => {}
+                    Err(_) => return,
+                }
+            }
+            let piece;
+            (piece, rest) = rest.split_at(rest.len().min(PIECE_BYTES));
+            let mut out = OutBuf::take();
+            let sent = session.send(piece, &mut out);
+            socket.queue(out);
+            if sent.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Queues the end of this side's data (RFC 8446, section 6.1), once.
+    pub(super) fn close(&self, socket: &Socket) {
+        let mut out = OutBuf::take();
+        self.session.borrow_mut().close(&mut out);
+        if !out.is_empty() {
+            socket.queue(out);
+        }
+    }
+
+    pub(super) fn session(&self) -> Ref<'_, TlsSession> {
+        self.session.borrow()
+    }
+
+    pub(super) fn client_certificate(&self) -> Option<Rc<ClientCertificate>> {
+        let read = || self.session.borrow().client_certificate().map(Rc::new);
+        self.client_certificate.get_or_init(read).clone()
+    }
+}

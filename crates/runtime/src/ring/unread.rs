@@ -1,0 +1,63 @@
+//! What has been received and not read.
+
+use std::collections::VecDeque;
+
+use crate::pinned::PinnedBytes;
+
+/// Received buffers in order. Most requests are one buffer, so the first has a place of its own, and a connection that
+/// has read all keeps no memory for the others.
+#[derive(Default)]
+pub(super) struct Unread {
+    first: Option<PinnedBytes>,
+    others: VecDeque<PinnedBytes>,
+    bytes: usize,
+}
+
+impl Unread {
+    /// Bytes in all of them.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn push_back(&mut self, bytes: PinnedBytes) {
+        self.bytes += bytes.len();
+        match &self.first {
+            None => self.first = Some(bytes),
+            Some(_) => self.others.push_back(bytes),
+        }
+    }
+
+    pub(super) fn push_front(&mut self, bytes: PinnedBytes) {
+        self.bytes += bytes.len();
+        if let Some(second) = self.first.replace(bytes) {
+            self.others.push_front(second);
+        }
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<PinnedBytes> {
+        let bytes = std::mem::replace(&mut self.first, self.others.pop_front())?;
+        self.bytes -= bytes.len();
+        if self.first.is_none() && self.others.capacity() > 0 {
+            self.others = VecDeque::new();
+        }
+        Some(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_come_out_in_order_and_none_is_kept() {
+        let mut unread = Unread::default();
+        for text in ["b", "cc", "ddd"] {
+            unread.push_back(PinnedBytes::from(text));
+        }
+        unread.push_front(PinnedBytes::from("a"));
+        assert_eq!(unread.bytes(), 7);
+        let all: Vec<_> = std::iter::from_fn(|| unread.pop_front()).map(|bytes| bytes.to_vec()).collect();
+        assert_eq!(all, [&b"a"[..], b"b", b"cc", b"ddd"]);
+        assert_eq!((unread.bytes(), unread.others.capacity()), (0, 0));
+    }
+}
