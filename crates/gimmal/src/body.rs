@@ -347,7 +347,23 @@ impl Body {
         Ok(chunk)
     }
 
-<<<<<<< HEAD
+    /// Whether nothing follows any more, and no trailers either.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_spent(&self) -> bool {
+        matches!(self.source, Source::Empty)
+            && self.extra.as_ref().is_none_or(|extra| extra.trailers.is_none())
+    }
+
+    /// All that is left, if it is in memory: what needs no polling.
+    #[cfg(feature = "client")]
+    pub(crate) fn try_into_chunk(self) -> Result<Chunk, Self> {
+        match self {
+            Self { source: Source::Empty | Source::Taken, extra: None, .. } => Ok(Chunk::new()),
+            Self { source: Source::Chunk(chunk), extra: None, .. } => Ok(chunk),
+            streaming => Err(streaming),
+        }
+    }
+
     /// All of it, if it is in memory and nothing follows it.
     pub(crate) fn in_memory(&self) -> Option<&[u8]> {
         match &self.source {
@@ -355,20 +371,6 @@ impl Body {
             Source::Empty | Source::Taken => Some(&[]),
             Source::Chunk(chunk) => Some(chunk),
             _ => None,
-=======
-    /// Whether nothing follows any more, and no trailers either.
-    #[cfg(feature = "tower")]
-    pub(crate) fn is_spent(&self) -> bool {
-        matches!(self.source, Source::Empty) && self.trailers.is_none()
-    }
-
-    /// All that is left, if it is in memory: what needs no polling.
-    pub(crate) fn try_into_chunk(self) -> Result<Chunk, Self> {
-        match self {
-            Self { source: Source::Empty | Source::Taken, trailers: None, .. } => Ok(Chunk::new()),
-            Self { source: Source::Chunk(chunk), trailers: None, .. } => Ok(chunk),
-            streaming => Err(streaming),
->>>>>>> wt/tower
         }
     }
 }

@@ -22,13 +22,10 @@
 mod access_log;
 mod app;
 mod body;
-<<<<<<< HEAD
 mod certificates;
 mod check;
-=======
 #[cfg(feature = "client")]
 pub mod client;
->>>>>>> wt/tower
 mod config;
 mod connection;
 mod error;

@@ -14,6 +14,7 @@ use super::origin::Origin;
 use super::redirect::{self, Redirected};
 use super::response::ClientResponse;
 use crate::body::{Body, Chunk};
+use crate::response::{FORM, JSON};
 
 /// A request that [`send`](Self::send) sends.
 ///
@@ -75,7 +76,7 @@ impl ClientRequest {
     /// Sets the body to a value as JSON. If it cannot be serialised, `send` fails.
     pub fn with_json(mut self, value: &impl Serialize) -> Self {
         self.body = serde_json::to_vec(value)
-            .map(|bytes| Body::from(bytes).with_media_type("application/json"))
+            .map(|bytes| Body::from(bytes).with_media_type(&JSON))
             .map_err(|error| ClientError::Request(error.into()));
         self
     }
@@ -83,7 +84,7 @@ impl ClientRequest {
     /// Sets the body to the fields of a form. If it cannot be serialised, `send` fails.
     pub fn with_form(mut self, value: &impl Serialize) -> Self {
         self.body = serde_html_form::to_string(value)
-            .map(|text| Body::from(text).with_media_type("application/x-www-form-urlencoded"))
+            .map(|text| Body::from(text).with_media_type(&FORM))
             .map_err(|error| ClientError::Request(error.into()));
         self
     }
@@ -102,7 +103,7 @@ impl ClientRequest {
         let Self { client, mut method, url, mut at, mut headers, body, whole } = self;
         let (mut url, mut body) = (url?, body?);
         if let Some(media_type) = body.media_type() {
-            headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(media_type));
+            headers.entry(header::CONTENT_TYPE).or_insert_with(|| media_type.clone());
         }
         for _ in 0..client.options().redirects_max {
             let (spare, sent) = split(body);

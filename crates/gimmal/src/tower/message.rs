@@ -145,7 +145,7 @@ pub(super) fn response_to_http(response: &mut Response) -> http::Response<Body> 
     let body = response.take_body();
     if let Some(media_type) = body.media_type() {
         let field = response.headers_mut().entry(header::CONTENT_TYPE);
-        field.or_insert(HeaderValue::from_static(media_type));
+        field.or_insert_with(|| media_type.clone());
     }
     let mut http = http::Response::new(body);
     *http.status_mut() = response.status();

@@ -51,7 +51,7 @@ fn push(text: &mut String, attribute: &AttributeTypeAndValue<'_>) {
             let value = attribute.attr_value();
             let _ = write!(text, "{:02x}", value.tag().0);
             push_length(text, value.data.len());
-            value.data.iter().for_each(|byte| drop(write!(text, "{byte:02x}")));
+            push_hexadecimal(text, value.data);
         }
     }
 }
@@ -65,7 +65,13 @@ fn push_length(text: &mut String, length: usize) {
     let bytes = length.to_be_bytes();
     let significant = &bytes[(length.leading_zeros() / 8) as usize..];
     let _ = write!(text, "{:02x}", 0x80 | significant.len());
-    significant.iter().for_each(|byte| drop(write!(text, "{byte:02x}")));
+    push_hexadecimal(text, significant);
+}
+
+fn push_hexadecimal(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
 }
 
 /// Section 2.4's escapes, and those of control characters, which it allows.
@@ -78,7 +84,9 @@ fn push_escaped(text: &mut String, value: &str) {
             '#' if index == 0 => text.push_str("\\#"),
             char if char.is_control() => {
                 let mut utf8 = [0; 4];
-                char.encode_utf8(&mut utf8).bytes().for_each(|byte| drop(write!(text, "\\{byte:02X}")));
+                for byte in char.encode_utf8(&mut utf8).bytes() {
+                    let _ = write!(text, "\\{byte:02X}");
+                }
             }
             char => text.push(char),
         }
