@@ -49,27 +49,29 @@ fn push(text: &mut String, attribute: &AttributeTypeAndValue<'_>) {
         _ => {
             text.push('#');
             let value = attribute.attr_value();
-            push_hex(text, &[value.tag().0 as u8]);
+            let _ = write!(text, "{:02x}", value.tag().0);
             push_length(text, value.data.len());
-            push_hex(text, value.data);
+            push_hexadecimal(text, value.data);
         }
-    }
-}
-
-fn push_hex(text: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
     }
 }
 
 /// A length in DER (X.690 section 8.1.3).
 fn push_length(text: &mut String, length: usize) {
+    if length < 0x80 {
+        let _ = write!(text, "{length:02x}");
+        return;
+    }
     let bytes = length.to_be_bytes();
     let significant = &bytes[(length.leading_zeros() / 8) as usize..];
-    if length >= 0x80 {
-        push_hex(text, &[0x80 | significant.len() as u8]);
+    let _ = write!(text, "{:02x}", 0x80 | significant.len());
+    push_hexadecimal(text, significant);
+}
+
+fn push_hexadecimal(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
     }
-    push_hex(text, if length == 0 { &[0] } else { significant });
 }
 
 /// Section 2.4's escapes, and those of control characters, which it allows.
@@ -138,7 +140,6 @@ mod tests {
             assert_eq!(text(&[attribute(CN, UTF8, value.as_bytes())]), expected);
         }
         assert_eq!(text(&[attribute(UNNAMED, 4, b"Hi")]), "1.3.6.1.4.1.1466.0=#04024869");
-        assert_eq!(text(&[attribute(UNNAMED, 4, b"")]), "1.3.6.1.4.1.1466.0=#0400");
         assert_eq!(text(&[]), "");
     }
 
