@@ -91,7 +91,9 @@ pub(crate) async fn finish(connection: &Connection, out: &mut OutBuf, rest: Rest
         Err(error) => {
             let request = RequestId::new(connection.id(), connection.number());
             match &error {
-                CutOff::Client(_) | CutOff::Ended => tracing::debug!(%request, %error, "a response was cut off"),
+                CutOff::Client(_) | CutOff::Ended => {
+                    tracing::debug!(%request, %error, "a response was cut off");
+                }
                 CutOff::Body(_) | CutOff::Length { .. } => {
                     tracing::error!(%request, error = %Chain(&error), "the body of a response failed");
                 }
