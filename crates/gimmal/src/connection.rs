@@ -425,6 +425,9 @@ async fn exchange(connection: &Rc<Connection>, mut head: Box<Head>, out: &mut Ou
         let bytes = if let Outcome::Sent { bytes, .. } = outcome { Some(bytes) } else { None };
         record.write(connection, status, bytes).await;
     }
+    if let Some(incoming) = &incoming {
+        incoming.take_back();
+    }
     match outcome {
         Outcome::Failed => Some(After::Abort),
         Outcome::Upgrade(upgrade) => Some(After::Upgrade(upgrade)),
