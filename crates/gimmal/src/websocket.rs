@@ -228,6 +228,7 @@ impl WebSocketUpgrade {
                 encoder: RefCell::new(Encoder::new(Role::Server, deflate)),
                 input: RefCell::default(),
                 keep_alive,
+                waits: Cell::new(false),
                 pinged: Cell::new(false),
                 ended: Cell::new(false),
                 close_code: Cell::new(None),
@@ -262,6 +263,8 @@ pub struct WebSocket {
     /// Received, and not decoded yet.
     input: RefCell<Chunk>,
     keep_alive: Duration,
+    /// The peer's next bytes are waited for.
+    waits: Cell<bool>,
     /// A Ping is on its way, and nothing has come since.
     pinged: Cell<bool>,
     /// Nothing more will be received.
@@ -290,10 +293,7 @@ impl WebSocket {
                     return Poll::Ready(Some(Err(error.into())));
                 }
             }
-            self.stream.set_idle(true);
-            let received = ready!(self.poll_bytes(cx));
-            self.stream.set_idle(false);
-            match received {
+            match ready!(self.poll_bytes(cx)) {
                 Ok(bytes) if !bytes.is_empty() => drop(self.input.replace(bytes)),
                 Ok(_) => {
                     self.ended.set(true);
@@ -321,17 +321,18 @@ impl WebSocket {
         Poll::Ready(None)
     }
 
-    /// Waits for bytes, for as long as a peer may be silent.
+    /// Waits for bytes, for as long as a peer may be silent. A connection that waits is idle: a shutdown of the server
+    /// gives it a nearer deadline, which is left alone.
     fn poll_bytes(&self, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
         let received = self.stream.poll_recv(cx);
-        match &received {
-            Poll::Ready(Ok(_)) => self.pinged.set(false),
-            Poll::Ready(Err(_)) => {}
-            // A shutdown has set a nearer deadline.
-            Poll::Pending if self.stream.core().is_draining() => return Poll::Pending,
-            Poll::Pending => {}
+        let waits = received.is_pending();
+        if waits != self.waits.replace(waits) {
+            self.stream.set_deadline(waits.then_some(self.keep_alive));
+            self.stream.set_idle(waits);
         }
-        self.stream.set_deadline(Some(self.keep_alive));
+        if let Poll::Ready(Ok(_)) = received {
+            self.pinged.set(false);
+        }
         received
     }
 
