@@ -165,10 +165,10 @@ impl Connection {
         response
     }
 
-    /// Queues what was collected, and begins anew.
+    /// Queues what was collected, and leaves nothing.
     pub(crate) fn queue(&self, out: &mut OutBuf) {
         if !out.is_empty() {
-            self.stream().queue(std::mem::replace(out, OutBuf::take()));
+            self.stream().queue(std::mem::take(out));
         }
     }
 
@@ -273,7 +273,7 @@ impl Facts {
 
 /// Answers the requests that have come, one after the other.
 async fn exchanges(connection: Rc<Connection>) -> After {
-    let mut out = OutBuf::take();
+    let mut out = OutBuf::default();
     loop {
         let head = match next_head(&connection, &mut out).await {
             Next::Request(head) => head,
