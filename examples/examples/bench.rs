@@ -2,7 +2,8 @@
 
 use clap::Parser;
 use gimmal::tls::TlsServerConfig;
-use gimmal::{App, Body, BodyError, Bytes, Chunk, Error, Json, Path, post};
+use gimmal::websocket::{WebSocketLimits, WebSocketUpgrade};
+use gimmal::{App, Body, BodyError, Bytes, Chunk, Error, Json, Path, Response, post};
 use gimmal_examples::Args;
 use serde::Serialize;
 
@@ -37,6 +38,17 @@ async fn bytes(Path(mut left): Path<u64>) -> Body {
         (piece > 0).then(|| Ok(Chunk::from(&ZEROES[..piece as usize])))
     });
     Body::sized(length, futures_util::stream::iter(pieces))
+}
+
+async fn echo_messages(upgrade: WebSocketUpgrade) -> Response {
+    let limits = WebSocketLimits { frame_bytes: 16 << 20, message_bytes: 16 << 20 };
+    upgrade.any_origin().limits(limits).serve(|socket| async move {
+        while let Some(Ok(message)) = socket.recv().await {
+            if socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    })
 }
 
 async fn upload(mut body: Body) -> Result<String, BodyError> {
@@ -94,6 +106,7 @@ fn main() -> Result<(), Error> {
         .get("/users/{id}", user)
         .route("/echo", post(echo).body_limit(16 << 20))
         .get("/bytes/{n}", bytes)
+        .get("/websocket", echo_messages)
         .route("/upload", post(upload).body_limit(u64::MAX));
     let server = args.server(app);
     let server = if tls {
