@@ -28,6 +28,7 @@ mod check;
 pub mod client;
 mod config;
 mod connection;
+pub mod defence;
 mod error;
 mod extensions;
 mod extract;

@@ -80,7 +80,7 @@ pub(crate) struct Binding {
 /// # Ok::<(), gimmal::ServerError>(())
 /// ```
 pub struct Server {
-    app: App,
+    pub(crate) app: App,
     pub(crate) bindings: Vec<Binding>,
     listen: ListenOptions,
     cores: CoresBuilder,
