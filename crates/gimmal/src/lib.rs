@@ -34,6 +34,7 @@ mod extract;
 #[cfg(any(feature = "client", feature = "tower"))]
 mod fields;
 mod handler;
+mod handshakes;
 mod incoming;
 mod middleware;
 mod outgoing;
