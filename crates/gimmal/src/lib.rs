@@ -51,6 +51,8 @@ pub mod test;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod upgrade;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use app::{App, Route, any, connect, delete, get, head, options, patch, post, put};
 pub use body::{Body, BodyError, BoxError, Chunk, Incoming};

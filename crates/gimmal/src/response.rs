@@ -194,21 +194,6 @@ impl IntoResponse for Infallible {
     }
 }
 
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        let (status, message, source) = self.into_parts();
-        let body = match message {
-            std::borrow::Cow::Borrowed(text) => Body::from(text),
-            std::borrow::Cow::Owned(text) => Body::from(text),
-        };
-        let response = Response::new(body).with_status(status);
-        match source {
-            Some(source) => response.with_error(source),
-            None => response,
-        }
-    }
-}
-
 impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
         Error::from(self).into_response()
