@@ -3,6 +3,7 @@
 
 mod certificates;
 mod check;
+mod early_data;
 mod http;
 mod misbehaviour;
 mod mutual;
