@@ -35,6 +35,7 @@ mod extract;
 #[cfg(any(feature = "client", feature = "tower"))]
 mod fields;
 mod handler;
+mod handshakes;
 mod incoming;
 mod middleware;
 mod outgoing;
