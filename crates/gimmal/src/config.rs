@@ -16,7 +16,7 @@ pub struct Timeouts {
     /// From the start of a connection to the end of its TLS handshake, the wait for its turn included. Default 10 s.
     pub handshake: Duration,
     /// From the first byte of a request to the end of its head, and from the start of a connection to its first
-    /// byte. Beyond it 408. Default 10 s.
+    /// byte. Beyond it 408, or no answer where not a byte has come. Default 10 s.
     pub header_read: Duration,
     /// How long a connection may stay open without a request. Default 60 s.
     pub idle: Duration,
@@ -51,6 +51,6 @@ impl Timeouts {
     /// How long `bytes` may take; `None` for any time.
     pub(crate) fn for_bytes(&self, bytes: u64) -> Option<Duration> {
         let rate = u64::from(self.rate_min_bytes);
-        Some(self.grace + Duration::from_secs(bytes.checked_div(rate)?))
+        Some(self.grace + Duration::from_millis(bytes.saturating_mul(1000).checked_div(rate)?))
     }
 }

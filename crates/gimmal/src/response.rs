@@ -194,21 +194,6 @@ impl IntoResponse for Infallible {
     }
 }
 
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        let (status, message, source) = self.into_parts();
-        let body = match message {
-            std::borrow::Cow::Borrowed(text) => Body::from(text),
-            std::borrow::Cow::Owned(text) => Body::from(text),
-        };
-        let response = Response::new(body).with_status(status);
-        match source {
-            Some(source) => response.with_error(source),
-            None => response,
-        }
-    }
-}
-
 impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
         Error::from(self).into_response()
@@ -297,7 +282,11 @@ pub struct Json<T>(
     pub T,
 );
 
-static JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The media type of JSON.
+pub(crate) static JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The media type of the fields of a form.
+#[cfg(feature = "client")]
+pub(crate) static FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 static HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 /// Bytes that most JSON responses fit in.

@@ -25,8 +25,7 @@ use crate::stream::Stream;
 
 /// The answer to a client that speaks plain HTTP where TLS is spoken.
 const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
-    content-length: 52\r\nconnection: close\r\n\r\nThis port speaks HTTPS: write https:// in the address";
-const _: () = assert!(PLAIN_HTTP.len() > 52);
+    content-length: 53\r\nconnection: close\r\n\r\nThis port speaks HTTPS: write https:// in the address";
 /// How long a client that was refused may read why.
 const FAREWELL: Duration = Duration::from_secs(2);
 

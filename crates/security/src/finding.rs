@@ -29,16 +29,14 @@ impl fmt::Display for Severity {
 /// One thing that is unsafe, or worth knowing, in a configuration, and how to put it right.
 ///
 /// ```
+/// use gimmal_security::security_headers::SecurityHeaders;
 /// use gimmal_security::{Finding, Severity};
 ///
-/// let finding = Finding {
-///     severity: Severity::Warning,
-///     code: "headers.no_hsts",
-///     what: "browsers may come back over plain HTTP".to_owned(),
-///     cure: "send Strict-Transport-Security".to_owned(),
-/// };
-/// assert!(finding.severity < Severity::Danger);
-/// println!("{finding}");
+/// assert!(SecurityHeaders::default().check().is_empty());
+///
+/// let findings = SecurityHeaders::default().without_strict_transport_security().check();
+/// assert_eq!((findings[0].severity, findings[0].code), (Severity::Warning, "headers.no_hsts"));
+/// println!("{}", findings[0]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {

@@ -70,7 +70,7 @@ impl CertifiedKey {
     }
 
     /// Makes a certificate that nobody trusts, **for development only**: signed by itself, valid for 30 days, with
-    /// a key that exists only in this process. `names` are DNS names, wildcards (`*.localhost`) and addresses.
+    /// a key that exists only in this process. `names` are DNS names, wildcards (`*.app.localhost`) and addresses.
     ///
     /// A client has to be told to trust [`Certificate::pem`] (`curl --cacert`).
     ///
@@ -99,14 +99,30 @@ impl CertifiedKey {
         let refused = |error: rcgen::Error| TlsConfigError::Refused(error.to_string());
         let key = KeyPair::generate().map_err(refused)?;
         let certificate = parameters.self_signed(&key).map_err(refused)?;
-        let origin = Origin::Memory("development certificate");
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let mut this = Self::new(vec![certificate.der().clone()], &key, &origin, &origin)?;
+        let mut this = Self::of_own_making(&certificate, &key)?;
         this.development = true;
         Ok(this)
     }
 
-    pub(super) fn new(
+    /// A certificate that was made here, with its key. Nothing need be checked, and a critical extension may be in it.
+    pub(super) fn of_own_making(
+        certificate: &rcgen::Certificate,
+        key: &KeyPair,
+    ) -> Result<Self, TlsConfigError> {
+        let origin = Origin::Memory("certificate of own making");
+        let parsed = Certificate::from_der(certificate.der())
+            .ok_or_else(|| TlsConfigError::BadCertificate { origin: origin.clone(), number: 1 })?;
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let key = load_private_key(&key, &origin)?;
+        Ok(Self {
+            rustls: Arc::new(sign::CertifiedKey::new(vec![certificate.der().clone()], key)),
+            certificate: Arc::new(parsed),
+            development: false,
+            loose_key_file: None,
+        })
+    }
+
+    fn new(
         chain: Vec<CertificateDer<'static>>,
         key: &PrivateKeyDer<'static>,
         chain_origin: &Origin,
@@ -117,9 +133,7 @@ impl CertifiedKey {
             let bad = || TlsConfigError::BadCertificate { origin: chain_origin.clone(), number: index + 1 };
             parsed.push(Certificate::from_der(der).ok_or_else(bad)?);
         }
-        let signing_key = provider().key_provider.load_private_key(key.clone_key()).map_err(|error| {
-            TlsConfigError::BadPrivateKey { origin: key_origin.clone(), reason: error.to_string() }
-        })?;
+        let signing_key = load_private_key(key, key_origin)?;
         let key_is_of_an_issuer = parsed.iter().skip(1).any(|issuer| {
             signing_key
                 .public_key()
@@ -175,6 +189,16 @@ impl CertifiedKey {
     pub(super) fn rustls(&self) -> &Arc<sign::CertifiedKey> {
         &self.rustls
     }
+}
+
+fn load_private_key(
+    key: &PrivateKeyDer<'static>,
+    origin: &Origin,
+) -> Result<Arc<dyn sign::SigningKey>, TlsConfigError> {
+    provider()
+        .key_provider
+        .load_private_key(key.clone_key())
+        .map_err(|error| TlsConfigError::BadPrivateKey { origin: origin.clone(), reason: error.to_string() })
 }
 
 impl fmt::Debug for CertifiedKey {

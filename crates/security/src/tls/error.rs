@@ -231,6 +231,8 @@ impl From<&PeerIncompatible> for Incompatibility {
             PeerIncompatible::ServerDoesNotSupportTls12Or13
             | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
             | PeerIncompatible::SupportedVersionsExtensionRequired
+            // It came with TLS 1.2.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired
             | PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled => Self::Version,
             PeerIncompatible::NoCipherSuitesInCommon => Self::CipherSuite,

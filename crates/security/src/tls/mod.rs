@@ -20,6 +20,8 @@
 //! # Ok::<(), gimmal_security::tls::TlsConfigError>(())
 //! ```
 
+#[cfg(feature = "acme")]
+pub mod acme;
 mod alert;
 mod certificate;
 mod certified_key;
@@ -27,6 +29,7 @@ mod check;
 mod client;
 mod client_auth;
 mod config_error;
+mod distinguished_name;
 mod engine;
 mod error;
 mod first_bytes;
@@ -40,7 +43,7 @@ mod session;
 mod source;
 
 pub use alert::Alert;
-pub use certificate::{Certificate, ClientCertificate, KeyAlgorithm, Sha256, SubjectAltName};
+pub use certificate::{Certificate, ClientCertificate, KeyAlgorithm, Sha256};
 pub use certified_key::CertifiedKey;
 pub use check::Exposure;
 pub use client::{TlsClientConfig, TlsClientConfigBuilder};
@@ -50,3 +53,5 @@ pub use error::{CertificateProblem, Incompatibility, TlsError};
 pub use resumption::{CACHED_SESSIONS, SessionResumption};
 pub use server::{TlsServerConfig, TlsServerConfigBuilder};
 pub use session::{Received, Sent, TlsSession, TlsState, TlsVersion};
+
+pub use crate::client_certificate::SubjectAltName;

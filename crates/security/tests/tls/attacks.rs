@@ -1,0 +1,227 @@
+//! Peers that misbehave.
+
+use gimmal_security::tls::{Alert, TlsClientConfig, TlsError, TlsSession, TlsState};
+use proptest::prelude::*;
+
+use crate::pair::{Fault, Pair, localhost};
+
+/// What a new server session says to `bytes`, which arrive `step` at a time; and what it answers.
+fn answer(bytes: &[u8], step: usize) -> (Result<(), TlsError>, Vec<u8>) {
+    let (_, server, _) = localhost();
+    let mut session = TlsSession::server(&server).unwrap();
+    let mut out = Vec::new();
+    for piece in bytes.to_vec().chunks_mut(step) {
+        if let Err(error) = session.receive(piece, &mut Vec::new(), &mut out) {
+            assert_eq!(session.state(), TlsState::Closed);
+            return (Err(error), out);
+        }
+    }
+    (Ok(()), out)
+}
+
+#[test]
+fn plain_http_on_the_tls_port_is_recognised_and_not_answered_in_tls() {
+    for request in [
+        &b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"[..],
+        b"POST /form HTTP/1.1\r\n",
+        b"CONNECT example.org:443 HTTP/1.1\r\n",
+        b"OPTIONS * HTTP/1.0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        for step in [1, 3, 100] {
+            assert_eq!(answer(request, step), (Err(TlsError::PlainHttp), Vec::new()));
+        }
+    }
+    assert!(TlsError::PlainHttp.to_string().contains("https://"));
+}
+
+#[test]
+fn a_client_recognises_a_server_of_plain_http() {
+    let (_, _, client) = localhost();
+    let mut session = TlsSession::client(&client, "localhost", &mut Vec::new()).unwrap();
+    let mut response = b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec();
+    let error = session.receive(&mut response, &mut Vec::new(), &mut Vec::new());
+    assert_eq!(error, Err(TlsError::PlainHttp));
+}
+
+#[test]
+fn other_protocols_are_not_tls() {
+    for bytes in
+        [&b"SSH-2.0-OpenSSH_9.2\r\n"[..], b"\x00\x00\x00\x2a", b"\x80\x2e\x01\x00\x02", b"EHLO you\r\n"]
+    {
+        assert_eq!(answer(bytes, 1).0, answer(bytes, 100).0);
+        assert!(
+            matches!(answer(bytes, 100), (Err(TlsError::NotTls | TlsError::PlainHttp), out) if out.is_empty())
+        );
+    }
+}
+
+#[test]
+fn a_record_that_was_changed_on_the_way_ends_the_session_with_bad_record_mac() {
+    let (_, server, client) = localhost();
+    for position in [5, 20, 25] {
+        let mut pair = Pair::connect(&server, &client, "localhost").unwrap();
+        pair.client.send(b"transfer 10", &mut pair.to_server).unwrap();
+        pair.to_server[position] ^= 1;
+        assert_eq!(pair.settle(), Err(Fault::Server(TlsError::BadRecord)));
+        assert!(pair.at_server.is_empty());
+        // It stays failed.
+        let again = pair.server.receive(&mut [0; 10], &mut pair.at_server, &mut pair.to_client);
+        assert_eq!(again, Err(TlsError::BadRecord));
+        assert_eq!(pair.server.send(b"x", &mut Vec::new()), Err(TlsError::BadRecord));
+        assert_eq!(pair.deliver_alert(), Err(Fault::Client(TlsError::AlertReceived(Alert::BAD_RECORD_MAC))));
+    }
+}
+
+#[test]
+fn a_record_that_is_replayed_or_left_out_is_noticed() {
+    let (_, server, client) = localhost();
+    let mut pair = Pair::connect(&server, &client, "localhost").unwrap();
+    let mut record = Vec::new();
+    pair.client.send(b"once", &mut record).unwrap();
+    pair.to_server = [record.clone(), record].concat();
+    assert_eq!(pair.settle(), Err(Fault::Server(TlsError::BadRecord)));
+    assert_eq!(pair.at_server, b"once");
+
+    let mut pair = Pair::connect(&server, &client, "localhost").unwrap();
+    pair.client.send(b"dropped", &mut Vec::new()).unwrap();
+    pair.client.send(b"next", &mut pair.to_server).unwrap();
+    assert_eq!(pair.settle(), Err(Fault::Server(TlsError::BadRecord)));
+}
+
+#[test]
+fn plaintext_after_the_handshake_is_refused() {
+    let (_, server, client) = localhost();
+    let mut pair = Pair::connect(&server, &client, "localhost").unwrap();
+    pair.to_server = b"\x17\x03\x03\x00\x05hello".to_vec();
+    assert!(pair.settle().is_err());
+    assert!(pair.at_server.is_empty());
+}
+
+#[test]
+fn an_oversized_record_is_refused_by_its_header() {
+    let (_, server, client) = localhost();
+    let mut pair = Pair::connect(&server, &client, "localhost").unwrap();
+    pair.to_server = [&[23, 3, 3, 0xff, 0xff][..], &[0; 20_000]].concat();
+    let Err(Fault::Server(error)) = pair.settle() else { panic!("it was taken") };
+    assert_eq!(error, TlsError::TooLarge);
+}
+
+#[test]
+fn a_handshake_message_of_megabytes_is_not_collected() {
+    // A ClientHello that announces 16 MB.
+    let mut bytes = vec![22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff];
+    bytes.extend_from_slice(&[0; 0x4000 - 4]);
+    assert_eq!(answer(&bytes, 4096).0, Err(TlsError::TooLarge));
+}
+
+/// Pieces of a message make work with the square of their number, in rustls.
+#[test]
+fn a_handshake_in_crumbs_meets_a_limit() {
+    // One byte of a ClientHello of 60 kB in each record.
+    let mut bytes = vec![22, 3, 1, 0, 4, 1, 0, 0xea, 0x60];
+    for _ in 0..60_000 {
+        bytes.extend_from_slice(&[22, 3, 1, 0, 1, 0]);
+    }
+    for step in [1000, 16 * 1024, 1 << 20] {
+        let (_, server, _) = localhost();
+        let mut session = TlsSession::server(&server).unwrap();
+        let mut taken = 0;
+        let mut wire = bytes.clone();
+        let refused = wire.chunks_mut(step).find_map(|piece| {
+            taken += piece.len();
+            session.receive(piece, &mut Vec::new(), &mut Vec::new()).err()
+        });
+        assert_eq!(refused, Some(TlsError::TooLarge));
+        assert!(taken <= 20_000.max(2 * step), "{taken} bytes were taken in steps of {step}");
+    }
+    let started = std::time::Instant::now();
+    assert_eq!(answer(&bytes, 1 << 20).0, Err(TlsError::TooLarge));
+    assert!(started.elapsed() < std::time::Duration::from_millis(500), "it took {:?}", started.elapsed());
+}
+
+#[test]
+fn a_large_hello_is_taken_in_any_pieces() {
+    // ALPN with some eight kilobytes of protocols.
+    let protocols: Vec<String> = (0..200).map(|number| format!("protocol-{number:030}")).collect();
+    let mut protocols: Vec<&str> = protocols.iter().map(String::as_str).collect();
+    protocols.push("http/1.1");
+    let (authority, server, _) = localhost();
+    let client =
+        TlsClientConfig::builder().roots_pem(authority.pem.as_bytes()).alpn(&protocols).build().unwrap();
+    for step in [1, 100, 5000, 1 << 20] {
+        let mut pair = Pair::new(&server, &client, "localhost");
+        pair.step = step;
+        pair.settle().unwrap();
+        assert_eq!(pair.server.alpn(), Some(&b"http/1.1"[..]));
+    }
+}
+
+#[test]
+fn endless_empty_records_are_refused() {
+    let bytes = [22, 3, 1, 0, 0].repeat(100);
+    assert!(answer(&bytes, 64).0.is_err());
+}
+
+#[test]
+fn a_fatal_alert_of_the_peer_says_why() {
+    let mut alert = vec![21, 3, 3, 0, 2, 2, 48];
+    let (_, server, _) = localhost();
+    let mut session = TlsSession::server(&server).unwrap();
+    let error = session.receive(&mut alert, &mut Vec::new(), &mut Vec::new()).unwrap_err();
+    assert_eq!(error, TlsError::AlertReceived(Alert::UNKNOWN_CA));
+    assert!(error.to_string().contains("does not trust our certificate"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_bytes_make_a_server_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000), step in 1_usize..500) {
+        let _ = answer(&bytes, step);
+    }
+
+    #[test]
+    fn no_record_makes_a_server_panic(
+        records in prop::collection::vec((20_u8..25, prop::collection::vec(any::<u8>(), 0..300)), 1..8),
+        step in 1_usize..500,
+    ) {
+        let mut bytes = Vec::new();
+        for (kind, body) in records {
+            bytes.extend_from_slice(&[kind, 3, 3, (body.len() >> 8) as u8, body.len() as u8]);
+            bytes.extend_from_slice(&body);
+        }
+        let _ = answer(&bytes, step);
+    }
+
+    #[test]
+    fn no_change_to_a_handshake_makes_either_side_panic_or_open(position in 0_usize..4000, bit in 0_u8..8, step in 1_usize..600) {
+        let (_, server, client) = localhost();
+        let mut pair = Pair::new(&server, &client, "localhost");
+        let mut seen = 0;
+        for _ in 0..10 {
+            for (bytes, to_server) in [(std::mem::take(&mut pair.to_server), true), (std::mem::take(&mut pair.to_client), false)] {
+                let mut bytes = bytes;
+                if (seen..seen + bytes.len()).contains(&position) {
+                    bytes[position - seen] ^= 1_u8 << bit;
+                }
+                seen += bytes.len();
+                for piece in bytes.chunks_mut(step) {
+                    let result = if to_server {
+                        pair.server.receive(piece, &mut pair.at_server, &mut pair.to_client)
+                    } else {
+                        pair.client.receive(piece, &mut pair.at_client, &mut pair.to_server)
+                    };
+                    if result.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        // Record headers say a version that nobody reads (RFC 8446 section 5.1), and the tickets at the end are for
+        // later; whatever lies between is authenticated.
+        if (11..1500).contains(&position) {
+            prop_assert!(pair.server.state() != TlsState::Open || pair.client.state() != TlsState::Open);
+        }
+    }
+}
