@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 #[cfg(feature = "cedar")]
 use gimmal_security::Refusal;
 #[cfg(feature = "cedar")]
-use gimmal_security::abac::{Access, AccessRequest, Policies};
+use gimmal_security::abac::{AccessRequest, Policies};
 use gimmal_security::rbac::{RoleModel, Roles};
 use gimmal_security::{Principal, Requirement};
 use http::Method;
@@ -15,7 +15,7 @@ use http::Method;
 use super::guard::refuse;
 use super::recorder::Recorder;
 use crate::error::Error;
-use crate::extract::FromRequest;
+use crate::extract::{FromRequest, State};
 use crate::request::Request;
 
 /// The role model of an app without one: nobody has any role.
@@ -39,7 +39,7 @@ pub(crate) static NO_ROLES: LazyLock<Arc<Roles>> =
 /// ```
 pub struct Authorizer {
     principal: Option<Principal>,
-    roles: Rc<Arc<Roles>>,
+    roles: State<Arc<Roles>>,
     recorder: Recorder,
     method: Method,
     path: String,
@@ -75,11 +75,11 @@ impl Authorizer {
     /// # Errors
     /// 403, of which the client learns no reason.
     #[cfg(feature = "cedar")]
-    pub fn decide(&self, policies: &Policies, request: &AccessRequest<'_>) -> Result<Access, Error> {
+    pub fn decide(&self, policies: &Policies, request: &AccessRequest<'_>) -> Result<(), Error> {
         let access = policies.decide(request);
         tracing::debug!(target: "gimmal::audit", path = self.path, %access, "a policy decision");
         if access.is_allowed() {
-            return Ok(access);
+            return Ok(());
         }
         let refusal = Refusal::Forbidden { reason: access.to_string() };
         let asked = (self.method.as_str(), self.path.as_str());
@@ -91,7 +91,7 @@ impl FromRequest for Authorizer {
     async fn from_request(request: &mut Request) -> Result<Self, Error> {
         Ok(Self {
             principal: request.extensions().get::<Principal>().cloned(),
-            roles: request.state::<Arc<Roles>>().unwrap_or_else(|| Rc::new(Arc::clone(&NO_ROLES))),
+            roles: State(request.state().unwrap_or_else(|| Rc::new(Arc::clone(&NO_ROLES)))),
             recorder: Recorder::of(request).await,
             method: request.method().clone(),
             path: request.path().to_owned(),

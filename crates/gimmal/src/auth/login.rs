@@ -1,7 +1,6 @@
 //! Logging in with a password, by a form.
 
 use std::fmt;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use gimmal_security::attempts::{DeviceCookies, DeviceId};
@@ -12,7 +11,7 @@ use super::accounts::{Accounts, LoginError};
 use super::now;
 use super::session::Session;
 use crate::error::Error;
-use crate::extract::FromRequest;
+use crate::extract::{FromRequest, State};
 use crate::handler::Needs;
 use crate::request::Request;
 
@@ -49,9 +48,9 @@ const DEVICE_COOKIE: &str = "__Host-device";
 /// }
 /// ```
 pub struct Login {
-    accounts: Rc<Accounts>,
+    accounts: State<Accounts>,
     session: Session,
-    devices: Option<Rc<Arc<DeviceCookies>>>,
+    devices: Option<State<Arc<DeviceCookies>>>,
     /// The value of the cookie that may be that of a known device.
     device_cookie: Option<String>,
 }
@@ -99,12 +98,12 @@ impl Login {
 impl FromRequest for Login {
     async fn from_request(request: &mut Request) -> Result<Self, Error> {
         let session = Session::from_request(request).await?;
-        let accounts = crate::extract::State::<Accounts>::from_request(request).await?.0;
+        let accounts = State::from_request(request).await?;
         let cookies = Cookies::parse(request.header_all("cookie"));
         Ok(Self {
             accounts,
             session,
-            devices: request.state::<Arc<DeviceCookies>>(),
+            devices: request.state().map(State),
             device_cookie: cookies.get_unique(DEVICE_COOKIE).map(str::to_owned),
         })
     }

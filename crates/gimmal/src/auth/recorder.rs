@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use gimmal_runtime::Address;
 use gimmal_security::audit::{AuditEvent, AuditLog, AuditRecord};
 
+use crate::extract::State;
 use crate::request::{Request, RequestId};
 
 /// Where events go in an app without an audit log: to `tracing` alone.
@@ -17,7 +17,7 @@ static TRACING_ALONE: LazyLock<AuditLog> = LazyLock::new(|| AuditLog::new(std::i
 /// Records the events of one request.
 #[derive(Clone)]
 pub(super) struct Recorder {
-    log: Option<Rc<Arc<AuditLog>>>,
+    log: Option<State<Arc<AuditLog>>>,
     client: Option<IpAddr>,
     request: RequestId,
 }
@@ -26,7 +26,7 @@ impl Recorder {
     pub(super) async fn of(request: &Request) -> Self {
         let client = request.peer_addr().await.ok();
         Self {
-            log: request.state::<Arc<AuditLog>>(),
+            log: request.state().map(State),
             client: client.and_then(|address| address.as_tcp()).map(|address| address.ip()),
             request: request.id(),
         }
