@@ -46,8 +46,7 @@ async fn home(principal: Option<Principal>, authorizer: Authorizer) -> Html<Stri
     let Some(principal) = principal else {
         return page("Welcome", "<p><a href=/account>Your account</a>, <a href=/login>log in</a>");
     };
-    let reports =
-        if authorizer.allows("reports:read") { "<p><a href=/reports>The reports</a>" } else { "" };
+    let reports = if authorizer.allows("reports:read") { "<p><a href=/reports>The reports</a>" } else { "" };
     let name = escape(principal.id());
     page("Welcome", format!("<p>You are {name}. <a href=/account>Your account</a>{reports}"))
 }
@@ -134,7 +133,10 @@ fn roles() -> Result<Roles, Error> {
 /// The users of the demonstration. A service keeps them in a database, behind a `UserStore`.
 fn users() -> Result<MemoryUsers, Error> {
     let passwords = Passwords::default();
-    let demo = BTreeMap::from([("alice", ("wonderland is far", "manager")), ("bob", ("builder of bridges", "member"))]);
+    let demo = BTreeMap::from([
+        ("alice", ("wonderland is far", "manager")),
+        ("bob", ("builder of bridges", "member")),
+    ]);
     let users = demo.into_iter().map(|(name, (password, role))| {
         let hash = passwords.hash(&SecretString::from(password))?;
         Ok(User::new(name).with_password_hash(hash).with_role(role))
