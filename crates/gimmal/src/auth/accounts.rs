@@ -170,13 +170,15 @@ impl Accounts {
     /// [`PasswordPolicy`](gimmal_security::password::PasswordPolicy) to say.
     ///
     /// # Errors
-    /// [`LoginError::Busy`] if too many wait, or if it is longer than any password may be.
-    pub async fn hash(&self, password: SecretString) -> Result<String, LoginError> {
-        let hashed = self.in_turn(move |passwords| passwords.hash(&password)).await?;
-        hashed.map_err(|error| {
-            tracing::warn!(%error, "a new password was not hashed");
-            LoginError::Busy
-        })
+    /// 400 if it is longer than any password may be, 503 if too many wait or there is no memory for it.
+    pub async fn hash(&self, password: SecretString) -> Result<String, Error> {
+        match self.in_turn(move |passwords| passwords.hash(&password)).await? {
+            Ok(hash) => Ok(hash),
+            Err(error @ PasswordError::TooLong) => {
+                Err(Error::new(StatusCode::BAD_REQUEST, error.to_string()))
+            }
+            Err(error) => Err(Error::status_only(StatusCode::SERVICE_UNAVAILABLE).with_source(error)),
+        }
     }
 
     /// Attempts at an account that failed lately, from wherever it is not known.

@@ -76,3 +76,8 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
+
+/// The examples of the guide compile.
+#[cfg(all(doctest, feature = "cedar", feature = "sqlite"))]
+#[doc = include_str!("../../../../docs/authentication.md")]
+struct AuthenticationGuide;

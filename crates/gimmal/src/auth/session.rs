@@ -267,8 +267,10 @@ impl Middleware for Sessions {
                 Ok(loaded) => loaded,
                 Err(error) => return error.into_response(),
             };
-            if let Some(principal) = loaded.principal() {
-                let principal = principal.clone();
+            // Credentials that were sent with this very request come first.
+            if let Some(principal) = loaded.principal().cloned()
+                && request.extensions().get::<Principal>().is_none()
+            {
                 request.extensions_mut().insert(principal);
             }
             let session = Session(Rc::new(Inner {
