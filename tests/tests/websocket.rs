@@ -55,6 +55,7 @@ fn app(room: Room) -> App {
     App::new().get("/echo", echo).get("/silent", silent).get("/listen", listen).state(room)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a closure is passed as it is written")]
 fn on_both(test: impl AsyncFn(&TestServer)) {
     for backend in BACKENDS {
         let app = app(broadcast::channel(16).0);

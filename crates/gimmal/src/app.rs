@@ -4,6 +4,8 @@ use std::any::{Any, TypeId, type_name};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use gimmal_security::Requirement;
+use gimmal_security::rbac::Roles;
 use http::Method;
 
 use crate::handler::{Handler, MakeHandler};
@@ -29,6 +31,10 @@ pub struct App {
     pub(crate) fallback: Option<MakeHandler>,
     pub(crate) body_limit: Option<u64>,
     pub(crate) states: Vec<MakeState>,
+    pub(crate) requirements: Vec<Requirement>,
+    pub(crate) fallback_requirement: Option<Requirement>,
+    pub(crate) roles: Option<Arc<Roles>>,
+    pub(crate) is_denied_by_default: bool,
 }
 
 /// Makes a state on each core.
@@ -170,6 +176,58 @@ impl App {
         });
         self
     }
+
+    /// Lets nobody at any route of this app, nor at its fallback, who does not meet a requirement. What a route or a
+    /// nested app requires comes on top of it, and so does what is required by a second call.
+    ///
+    /// ```
+    /// use gimmal::App;
+    /// use gimmal::auth::Requirement;
+    ///
+    /// let staff = App::new().get("/", async || "staff only").require(Requirement::Authenticated);
+    /// let app = App::new().get("/", async || "everybody").nest("/staff", staff);
+    /// ```
+    #[must_use]
+    pub fn require(mut self, requirement: Requirement) -> Self {
+        self.requirements.push(requirement);
+        self
+    }
+
+    /// What the [fallback](Self::fallback) requires, on top of what the app does.
+    #[must_use]
+    pub fn require_for_fallback(mut self, requirement: Requirement) -> Self {
+        self.fallback_requirement = Some(requirement);
+        self
+    }
+
+    /// The roles and permissions that requirements name. A requirement that names another one keeps the server from
+    /// starting. Handlers have it as `State<Arc<Roles>>`.
+    #[must_use]
+    pub fn roles(mut self, roles: Roles) -> Self {
+        let roles = Arc::new(roles);
+        self.roles = Some(Arc::clone(&roles));
+        self.state(roles)
+    }
+
+    /// Makes a route without a guard an error at start, in this app and in all that are nested in it. A route that is
+    /// open to everybody has to say so, with [`Requirement::Public`].
+    ///
+    /// ```
+    /// use gimmal::auth::Requirement;
+    /// use gimmal::test::TestClient;
+    /// use gimmal::{App, AppError, get};
+    ///
+    /// let app = App::new().deny_by_default().route("/", get(async || "open").require(Requirement::Public));
+    /// assert!(matches!(
+    ///     TestClient::new(app.get("/forgotten", async || "open to everybody")),
+    ///     Err(AppError::Unguarded { pattern, .. }) if pattern == "/forgotten"
+    /// ));
+    /// ```
+    #[must_use]
+    pub fn deny_by_default(mut self) -> Self {
+        self.is_denied_by_default = true;
+        self
+    }
 }
 
 impl std::fmt::Debug for App {
@@ -190,6 +248,7 @@ pub struct Route {
     pub(crate) middleware: Vec<MakeMiddleware>,
     pub(crate) body_limit: Option<u64>,
     pub(crate) replay_safe: bool,
+    pub(crate) requirements: Vec<Requirement>,
 }
 
 impl Route {
@@ -225,6 +284,21 @@ impl Route {
     #[must_use]
     pub fn body_limit(mut self, bytes: u64) -> Self {
         self.body_limit = Some(bytes);
+        self
+    }
+
+    /// Lets nobody at the handlers of this route who does not meet a requirement, and none of those that it and its app
+    /// require besides. It is checked last before the handler, inside of all middleware.
+    ///
+    /// ```
+    /// use gimmal::auth::Requirement;
+    /// use gimmal::{App, get};
+    ///
+    /// let app = App::new().route("/reports", get(async || "...").require(Requirement::scope("reports:read")));
+    /// ```
+    #[must_use]
+    pub fn require(mut self, requirement: Requirement) -> Self {
+        self.requirements.push(requirement);
         self
     }
 }

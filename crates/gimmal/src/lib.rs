@@ -21,6 +21,7 @@
 
 mod access_log;
 mod app;
+pub mod auth;
 mod body;
 mod certificates;
 mod check;
@@ -67,7 +68,7 @@ pub use gimmal_runtime::{
     Address, Backend, BackendKind, BlockingError, ConnectionId, ConnectionInfo, Core, ListenOptions,
     LocalFuture, Options, SendBuf, Snapshot, blocking,
 };
-pub use gimmal_security::{Finding, Severity, tls};
+pub use gimmal_security::{self as security, Finding, Severity, tls};
 pub use handler::{Handler, Needs};
 pub use http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 pub use middleware::{Middleware, Next};

@@ -10,9 +10,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gimmal_runtime::LocalFuture;
+use gimmal_security::rbac::Roles;
+use gimmal_security::{Requirement, RequirementError};
 use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::app::{App, MakeState, Route};
+use crate::auth::{Guard, NO_ROLES};
 use crate::handler::{DynHandler, MakeHandler};
 use crate::middleware::{DynMiddleware, MakeMiddleware, Next};
 use crate::request::{Head, Parameter, Request, normalize_path};
@@ -46,6 +49,23 @@ pub enum AppError {
         /// The type.
         state: &'static str,
     },
+    /// A route without a guard in an app that is [denied by default](App::deny_by_default).
+    #[error(
+        "nothing guards {pattern:?}, in an app that is denied by default: say what it requires with Route::require or \
+         App::require, be it Requirement::Public"
+    )]
+    Unguarded {
+        /// The pattern of the route.
+        pattern: String,
+    },
+    /// A guard that nobody can pass, or that names a role or a permission that the app does not know.
+    #[error("the guard of {pattern:?} is of no use: {error}. Roles and permissions are told with App::roles")]
+    Guard {
+        /// The pattern of the route.
+        pattern: String,
+        /// What is wrong with it.
+        error: RequirementError,
+    },
 }
 
 /// An app that was checked.
@@ -55,6 +75,7 @@ pub(crate) struct Blueprint {
     /// What answers where no route matches: of the app itself, which is the first, and of each that is nested in it.
     fallbacks: Vec<Fallback>,
     states: Vec<MakeState>,
+    roles: Option<Arc<Roles>>,
 }
 
 /// All that answers on one pattern.
@@ -82,12 +103,65 @@ struct EndpointPlan {
     middleware: Vec<MakeMiddleware>,
     body_limit: Option<u64>,
     replay_safe: bool,
+    requirements: Vec<Requirement>,
 }
 
 impl EndpointPlan {
     /// An answer of the router's own.
     fn own(handler: MakeHandler, around: &[MakeMiddleware]) -> Self {
-        Self { method: None, handler, middleware: around.to_vec(), body_limit: None, replay_safe: true }
+        Self {
+            method: None,
+            handler,
+            middleware: around.to_vec(),
+            body_limit: None,
+            replay_safe: true,
+            requirements: Vec::new(),
+        }
+    }
+
+    /// Adds the guards, innermost, once they are checked.
+    fn guard(&mut self, pattern: &str, roles: &Arc<Roles>) -> Result<(), AppError> {
+        for requirement in std::mem::take(&mut self.requirements) {
+            let checked = requirement.check(roles);
+            checked.map_err(|error| AppError::Guard { pattern: pattern.to_owned(), error })?;
+            if requirement != Requirement::Public {
+                self.middleware.push(MakeMiddleware::new(Guard::new(requirement, roles)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an app hands down to its routes, and to the apps that are nested in it.
+#[derive(Clone)]
+struct Inherited {
+    middleware: Vec<MakeMiddleware>,
+    body_limit: Option<u64>,
+    fallback: MakeHandler,
+    requirements: Vec<Requirement>,
+    is_denied_by_default: bool,
+}
+
+impl Inherited {
+    fn nothing() -> Self {
+        Self {
+            middleware: Vec::new(),
+            body_limit: None,
+            fallback: MakeHandler::new(async || StatusCode::NOT_FOUND),
+            requirements: Vec::new(),
+            is_denied_by_default: false,
+        }
+    }
+
+    fn with(mut self, app: &App) -> Self {
+        self.middleware.extend_from_slice(&app.middleware);
+        self.body_limit = app.body_limit.or(self.body_limit);
+        if let Some(fallback) = &app.fallback {
+            self.fallback = fallback.clone();
+        }
+        self.requirements.extend_from_slice(&app.requirements);
+        self.is_denied_by_default |= app.is_denied_by_default;
+        self
     }
 }
 
@@ -98,8 +172,10 @@ impl Blueprint {
             routes: Vec::new(),
             fallbacks: Vec::new(),
             states: Vec::new(),
+            roles: None,
         };
-        blueprint.add("", app, &[], None, &MakeHandler::new(async || StatusCode::NOT_FOUND))?;
+        blueprint.add("", app, &Inherited::nothing())?;
+        blueprint.guard()?;
         blueprint.check_states()?;
         for (index, route) in blueprint.routes.iter().enumerate() {
             blueprint.matcher.insert(&route.pattern, index).map_err(|error| AppError::Pattern {
@@ -110,23 +186,21 @@ impl Blueprint {
         Ok(blueprint)
     }
 
-    fn add(
-        &mut self,
-        prefix: &str,
-        app: App,
-        outer: &[MakeMiddleware],
-        outer_limit: Option<u64>,
-        outer_fallback: &MakeHandler,
-    ) -> Result<(), AppError> {
-        let middleware: Vec<_> = outer.iter().chain(&app.middleware).cloned().collect();
-        let body_limit = app.body_limit.or(outer_limit);
-        let fallback = app.fallback.as_ref().unwrap_or(outer_fallback);
+    fn add(&mut self, prefix: &str, app: App, outer: &Inherited) -> Result<(), AppError> {
+        let inherited = outer.clone().with(&app);
+        let own_fallback = app.fallback.is_some();
+        let mut requirements = inherited.requirements.clone();
+        requirements.extend(app.fallback_requirement);
+        if own_fallback && inherited.is_denied_by_default && requirements.is_empty() {
+            return Err(AppError::Unguarded { pattern: format!("{prefix}/ (the fallback)") });
+        }
         let endpoint = EndpointPlan {
             method: None,
-            handler: fallback.clone(),
-            middleware: middleware.clone(),
-            body_limit,
+            handler: inherited.fallback.clone(),
+            middleware: inherited.middleware.clone(),
+            body_limit: inherited.body_limit,
             replay_safe: false,
+            requirements,
         };
         self.fallbacks.push(Fallback { prefix: prefix.to_owned(), endpoint });
         for (pattern, route) in app.routes {
@@ -137,30 +211,23 @@ impl Blueprint {
             } else {
                 format!("{prefix}{pattern}")
             };
-            self.add_route(pattern, route, &middleware, body_limit)?;
+            self.add_route(pattern, route, &inherited)?;
         }
         for (inner, app) in app.nested {
             check_pattern(&inner)?;
-            self.add(
-                &format!("{prefix}{}", inner.trim_end_matches('/')),
-                app,
-                &middleware,
-                body_limit,
-                fallback,
-            )?;
+            self.add(&format!("{prefix}{}", inner.trim_end_matches('/')), app, &inherited)?;
         }
         self.states.extend(app.states);
+        self.roles = app.roles.or(self.roles.take());
         Ok(())
     }
 
-    fn add_route(
-        &mut self,
-        pattern: String,
-        route: Route,
-        outer: &[MakeMiddleware],
-        outer_limit: Option<u64>,
-    ) -> Result<(), AppError> {
-        let middleware: Vec<_> = outer.iter().chain(&route.middleware).cloned().collect();
+    fn add_route(&mut self, pattern: String, route: Route, outer: &Inherited) -> Result<(), AppError> {
+        let middleware: Vec<_> = outer.middleware.iter().chain(&route.middleware).cloned().collect();
+        let requirements: Vec<_> = outer.requirements.iter().chain(&route.requirements).cloned().collect();
+        if outer.is_denied_by_default && requirements.is_empty() {
+            return Err(AppError::Unguarded { pattern });
+        }
         let known = self.routes.iter().position(|known| known.pattern == pattern);
         let index = known.unwrap_or_else(|| {
             self.routes.push(RoutePlan { pattern: pattern.clone(), endpoints: Vec::new() });
@@ -176,9 +243,24 @@ impl Blueprint {
                 method,
                 handler,
                 middleware: middleware.clone(),
-                body_limit: route.body_limit.or(outer_limit),
+                body_limit: route.body_limit.or(outer.body_limit),
                 replay_safe: route.replay_safe,
+                requirements: requirements.clone(),
             });
+        }
+        Ok(())
+    }
+
+    /// Puts the guards in their places, now that all roles are known.
+    fn guard(&mut self) -> Result<(), AppError> {
+        let roles = Arc::clone(self.roles.as_ref().unwrap_or(&NO_ROLES));
+        for route in &mut self.routes {
+            for endpoint in &mut route.endpoints {
+                endpoint.guard(&route.pattern, &roles)?;
+            }
+        }
+        for fallback in &mut self.fallbacks {
+            fallback.endpoint.guard(&format!("{}/ (the fallback)", fallback.prefix), &roles)?;
         }
         Ok(())
     }
