@@ -21,8 +21,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod accept_encoding;
 mod body;
 mod characters;
+mod conditional;
 mod date;
 mod encode;
 mod error;
@@ -30,13 +32,16 @@ mod fields;
 mod framing;
 mod host;
 mod limits;
+mod range;
 mod request;
 mod response;
 mod status;
 mod target;
 mod trailers;
 
+pub use accept_encoding::AcceptEncoding;
 pub use body::{BodyDecoder, Decoded};
+pub use conditional::{EntityTag, Precondition, Validators};
 pub use date::Date;
 pub use encode::{
     ChunkPrefix, Encoded, ResponseHead, chunk_prefix, encode_chunk, encode_informational, encode_last_chunk,
@@ -47,6 +52,7 @@ pub use fields::{HeaderAll, Headers};
 pub use framing::BodyFraming;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 pub use limits::Limits;
+pub use range::{RANGES_MAX, Ranges, content_range, unsatisfied_range};
 pub use request::{Parsed, RequestHead, RequestView};
 pub use response::{ResponseHeadParser, ResponseView};
 pub use target::TargetForm;
