@@ -51,7 +51,11 @@ pub fn start_log() {
 /// # Errors
 /// As [`Running::join`].
 pub fn serve(running: Running, hint: impl Display) -> Result<(), ServerError> {
-    // Nobody may be reading.
-    let _ = writeln!(std::io::stdout(), "listening on {}\n{hint}", running.url());
+    say(format!("listening on {}\n{hint}", running.url()));
     running.join()
+}
+
+/// Writes a line to standard output, where nobody may be reading.
+pub fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,4 +1,5 @@
 //! Ten thousand connections that do nothing, and what they cost.
+#![expect(clippy::print_stdout, reason = "the figures are for whoever runs it")]
 
 use gimmal::test::TestServer;
 use gimmal::{App, Backend, Options};

@@ -157,6 +157,29 @@ impl Body {
         Self::from_source(Source::Incoming(incoming))
     }
 
+    /// A body that is not there, of which a length is told all the same: that of a response to HEAD, or of a 304
+    /// (RFC 9110, section 8.6).
+    #[cfg(any(feature = "client", feature = "tower"))]
+    pub(crate) fn announced(length: u64) -> Self {
+        struct Announced(u64);
+
+        impl Incoming for Announced {
+            fn poll_chunk(&self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+                Poll::Ready(None)
+            }
+
+            fn length(&self) -> Option<u64> {
+                Some(self.0)
+            }
+
+            fn take_trailers(&self) -> Option<HeaderMap> {
+                None
+            }
+        }
+
+        Self::incoming(Rc::new(Announced(length)))
+    }
+
     pub(crate) fn taken() -> Self {
         Self::from_source(Source::Taken)
     }
@@ -309,7 +332,8 @@ impl Body {
             }
             Source::Incoming(incoming) => ready!(incoming.poll_chunk(cx)),
         };
-        if let Source::Chunk(_) = self.source {
+        // A stream that has ended may not be polled again.
+        if matches!((&self.source, &next), (Source::Chunk(_), _) | (Source::Stream { .. }, None)) {
             self.source = Source::Empty;
         }
         Poll::Ready(next.map(|next| next.and_then(|chunk| self.count(chunk))))
@@ -321,6 +345,23 @@ impl Body {
             *left = left.checked_sub(chunk.len() as u64).ok_or(BodyError::TooLarge { limit: *limit })?;
         }
         Ok(chunk)
+    }
+
+    /// Whether nothing follows any more, and no trailers either.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_spent(&self) -> bool {
+        matches!(self.source, Source::Empty)
+            && self.extra.as_ref().is_none_or(|extra| extra.trailers.is_none())
+    }
+
+    /// All that is left, if it is in memory: what needs no polling.
+    #[cfg(feature = "client")]
+    pub(crate) fn try_into_chunk(self) -> Result<Chunk, Self> {
+        match self {
+            Self { source: Source::Empty | Source::Taken, extra: None, .. } => Ok(Chunk::new()),
+            Self { source: Source::Chunk(chunk), extra: None, .. } => Ok(chunk),
+            streaming => Err(streaming),
+        }
     }
 
     /// All of it, if it is in memory and nothing follows it.

@@ -51,6 +51,6 @@ impl Timeouts {
     /// How long `bytes` may take; `None` for any time.
     pub(crate) fn for_bytes(&self, bytes: u64) -> Option<Duration> {
         let rate = u64::from(self.rate_min_bytes);
-        Some(self.grace + Duration::from_secs(bytes.checked_div(rate)?))
+        Some(self.grace + Duration::from_millis(bytes.saturating_mul(1000).checked_div(rate)?))
     }
 }

@@ -24,15 +24,21 @@ mod app;
 mod body;
 mod certificates;
 mod check;
+#[cfg(feature = "client")]
+pub mod client;
 mod config;
 mod connection;
 mod error;
 mod extensions;
 mod extract;
+#[cfg(any(feature = "client", feature = "tower"))]
+mod fields;
 mod handler;
 mod incoming;
 mod middleware;
 mod outgoing;
+#[cfg(feature = "client")]
+pub mod proxy;
 mod request;
 mod response;
 mod router;
@@ -41,6 +47,8 @@ mod server;
 mod service;
 mod stream;
 pub mod test;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod upgrade;
 
 pub use app::{App, Route, any, connect, delete, get, head, options, patch, post, put};

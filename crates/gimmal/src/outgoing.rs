@@ -1,7 +1,8 @@
 //! Sending a response.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
 
 use gimmal_http::{BodyFraming, Encoded, ResponseHead, chunk_prefix, encode_last_chunk, encode_response};
 use gimmal_runtime::OutBuf;
@@ -9,7 +10,10 @@ use http::{HeaderValue, StatusCode};
 
 use crate::body::{Body, BodyError, Chunk};
 use crate::connection::{Connection, Facts};
+use crate::error::Chain;
+use crate::request::RequestId;
 use crate::response::{IntoResponse, Response};
+use crate::service::panic_message;
 use crate::upgrade::Upgrade;
 
 /// A chunk up to this size is copied behind what is collected already; a larger one goes out from where it lies.
@@ -85,7 +89,15 @@ pub(crate) async fn finish(connection: &Connection, out: &mut OutBuf, rest: Rest
     match push_body(connection, out, rest.encoded.framing, rest.body).await {
         Ok(bytes) => Outcome::Sent { bytes, keep_alive: rest.encoded.keep_alive },
         Err(error) => {
-            tracing::debug!(%error, "a response was cut off");
+            let request = RequestId::new(connection.id(), connection.number());
+            match &error {
+                CutOff::Client(_) | CutOff::Ended => {
+                    tracing::debug!(%request, %error, "a response was cut off");
+                }
+                CutOff::Body(_) | CutOff::Length { .. } => {
+                    tracing::error!(%request, error = %Chain(&error), "the body of a response failed");
+                }
+            }
             Outcome::Failed
         }
     }
@@ -179,7 +191,7 @@ async fn next_chunk(
     out: &mut OutBuf,
     body: &mut Body,
 ) -> Result<Option<Chunk>, CutOff> {
-    if let Poll::Ready(next) = poll_fn(|cx| Poll::Ready(body.poll_chunk(cx))).await {
+    if let Poll::Ready(next) = poll_fn(|cx| Poll::Ready(poll_body(body, cx))).await {
         if out.len() >= COPIED_BYTES_MAX {
             connection.queue(out);
             connection.send_ready().await?;
@@ -189,7 +201,7 @@ async fn next_chunk(
     connection.queue(out);
     connection.send_ready().await?;
     poll_fn(|cx| {
-        if let Poll::Ready(next) = body.poll_chunk(cx) {
+        if let Poll::Ready(next) = poll_body(body, cx) {
             return Poll::Ready(next.transpose().map_err(CutOff::from));
         }
         if let Poll::Ready(error) = connection.stream().poll_interrupted(cx) {
@@ -198,4 +210,12 @@ async fn next_chunk(
         connection.poll_gone(cx).map(|()| Err(CutOff::Ended))
     })
     .await
+}
+
+/// Polls a body that is the user's code: a panic in it is an error like others.
+fn poll_body(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+    catch_unwind(AssertUnwindSafe(|| body.poll_chunk(cx))).unwrap_or_else(|panic| {
+        let panic = format!("a panic: {}", panic_message(&*panic));
+        Poll::Ready(Some(Err(BodyError::Stream(panic.into()))))
+    })
 }

@@ -130,8 +130,14 @@ impl Request {
         Self { head: Some(head), body, extensions, number, connection, endpoint: Some(endpoint) }
     }
 
-    fn head(&self) -> &Head {
+    pub(crate) fn head(&self) -> &Head {
         self.head.as_ref().expect("it is taken out in `drop` alone")
+    }
+
+    /// The head, for who translates requests from and to those of other worlds.
+    #[cfg(feature = "tower")]
+    pub(crate) fn head_mut(&mut self) -> &mut Head {
+        self.head.as_mut().expect("it is taken out in `drop` alone")
     }
 
     fn view(&self) -> RequestView<'_> {

@@ -297,7 +297,11 @@ pub struct Json<T>(
     pub T,
 );
 
-static JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The media type of JSON.
+pub(crate) static JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The media type of the fields of a form.
+#[cfg(feature = "client")]
+pub(crate) static FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 static HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 /// Bytes that most JSON responses fit in.

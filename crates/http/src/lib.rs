@@ -19,6 +19,8 @@
 //! assert_eq!(view.header("host"), Some(&b"example.org"[..]));
 //! # Ok::<(), gimmal_http::RequestError>(())
 //! ```
+//!
+//! With the feature `websocket` the module `websocket` does the same for RFC 6455 and RFC 7692.
 #![forbid(unsafe_code)]
 
 mod accept_encoding;
@@ -38,6 +40,8 @@ mod response;
 mod status;
 mod target;
 mod trailers;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use accept_encoding::AcceptEncoding;
 pub use body::{BodyDecoder, Decoded};

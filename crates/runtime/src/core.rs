@@ -263,7 +263,12 @@ impl Core {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        !self.table.borrow().is_full()
+        self.room() > 0
+    }
+
+    /// Connections that the table has room for.
+    pub(crate) fn room(&self) -> usize {
+        self.table.borrow().room()
     }
 
     pub(crate) fn listener_opened(&self) {

@@ -11,7 +11,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use io_uring::types::BufRingEntry;
 
 use crate::arena::Arena;
@@ -406,6 +406,25 @@ impl Deref for PinnedBytes {
             Memory::Pinned(share) => share.bytes(),
             Memory::Shared(bytes) => bytes,
         }
+    }
+}
+
+/// For those who read through [`bytes::Buf`], as the bodies of the `http-body` crate are read.
+impl Buf for PinnedBytes {
+    fn remaining(&self) -> usize {
+        self.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.advance(count);
+    }
+
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        self.split_to(len).into_bytes()
     }
 }
 

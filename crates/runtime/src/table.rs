@@ -199,8 +199,9 @@ impl TableOwner {
         self.table.slots.len() - self.free.len()
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.free.is_empty()
+    /// Slots that are free.
+    pub(crate) fn room(&self) -> usize {
+        self.free.len()
     }
 
     /// Opens the next free slot.
@@ -258,7 +259,7 @@ mod tests {
     fn a_slot_is_used_again_under_a_new_generation() {
         let mut owner = TableOwner::new(2, 1);
         let first = owner.insert(10).unwrap();
-        assert!(owner.is_full() && owner.insert(11).is_none());
+        assert!(owner.room() == 0 && owner.insert(11).is_none());
         owner.add_received(first, 5);
         owner.remove(first);
         let second = owner.insert(12).unwrap();

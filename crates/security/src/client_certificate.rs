@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::principal::{Mechanism, Principal};
 
 /// A name in the certificate's subject alternative name extension (RFC 5280 section 4.2.1.6).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SubjectAltName {
     /// `dNSName`
@@ -47,7 +47,7 @@ impl fmt::Display for SubjectAltName {
 }
 
 /// What the handshake says of a client certificate. The TLS stack has verified that it is genuine, valid and of a
-/// trusted issuer before it comes here.
+/// trusted issuer before it comes here: see [`identity`](crate::tls::ClientCertificate::identity).
 #[derive(Clone, Debug)]
 pub struct ClientCertificate<'a> {
     /// The subject, in the string form of RFC 4514: `CN=alice,O=Example`.

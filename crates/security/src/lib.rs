@@ -61,7 +61,10 @@ pub use principal::{Mechanism, Principal};
 pub use requirement::{Refusal, Requirement, RequirementError};
 pub use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
-/// The examples of the guide compile.
+/// The examples of the guides compile.
 #[cfg(all(doctest, feature = "oidc"))]
 #[doc = include_str!("../../../docs/login.md")]
 struct LoginGuide;
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/tls.md")]
+struct TlsGuide;

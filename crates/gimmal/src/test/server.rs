@@ -153,7 +153,14 @@ fn receive_body(
 
 fn read_more(stream: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<usize> {
     let mut buffer = [0; 16 * 1024];
-    let read = stream.read(&mut buffer)?;
-    bytes.extend_from_slice(&buffer[..read]);
-    Ok(read)
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(read) => {
+                bytes.extend_from_slice(&buffer[..read]);
+                return Ok(read);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

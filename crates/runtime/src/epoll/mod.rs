@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -53,19 +53,23 @@ struct Transmit {
 }
 
 pub(crate) struct EpollSocket {
-    socket: RefCell<Socket>,
+    /// `None` once it has been reset.
+    socket: RefCell<Option<Socket>>,
     /// Put back by the reader.
     ready: RefCell<VecDeque<PinnedBytes>>,
     transmit: RefCell<Transmit>,
+    /// The task that drains `transmit`.
+    drainer: Cell<Option<Waker>>,
     closing: Cell<bool>,
 }
 
 impl EpollSocket {
     fn new(socket: Socket) -> Self {
         Self {
-            socket: RefCell::new(socket),
+            socket: RefCell::new(Some(socket)),
             ready: RefCell::default(),
             transmit: RefCell::default(),
+            drainer: Cell::new(None),
             closing: Cell::new(false),
         }
     }
@@ -125,8 +129,9 @@ impl EpollSocket {
 
     fn poll_read(&self, memory: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(memory);
-        let polled = either!(&mut *self.socket.borrow_mut(), Socket, |socket| Pin::new(socket)
-            .poll_read(cx, &mut buf));
+        let mut socket = self.socket.borrow_mut();
+        let socket = socket.as_mut().ok_or_else(was_reset)?;
+        let polled = either!(socket, Socket, |socket| Pin::new(socket).poll_read(cx, &mut buf));
         polled.map_ok(|()| buf.filled().len())
     }
 
@@ -199,7 +204,12 @@ impl EpollSocket {
                     count += 1;
                 }
                 connection.core.counters.sends.add(1);
-                either!(&*self.socket.borrow(), Socket, |socket| socket.try_write_vectored(&vectors[..count]))
+                match &*self.socket.borrow() {
+                    Some(socket) => {
+                        either!(socket, Socket, |socket| socket.try_write_vectored(&vectors[..count]))
+                    }
+                    None => Err(was_reset()),
+                }
             };
             match written {
                 Ok(bytes) => {
@@ -219,15 +229,38 @@ impl EpollSocket {
 
     async fn writable(&self) -> io::Result<()> {
         // The socket is borrowed only while it is polled, so that the reader can use it in between.
-        poll_fn(|cx| either!(&*self.socket.borrow(), Socket, |socket| socket.poll_write_ready(cx))).await
+        poll_fn(|cx| self.poll_writable(cx)).await
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = self.socket.borrow();
+        let socket = socket.as_ref().ok_or_else(was_reset)?;
+        either!(socket, Socket, |socket| socket.poll_write_ready(cx))
+    }
+
+    /// Waits until the socket takes more; `false` if it will not any more.
+    async fn drains(&self, connection: &Connection) -> bool {
+        poll_fn(|cx| {
+            if connection.is_closed() {
+                return Poll::Ready(false);
+            }
+            self.drainer.set(Some(cx.waker().clone()));
+            self.poll_writable(cx).map(|writable| writable.is_ok())
+        })
+        .await
     }
 
     pub(crate) fn shutdown(&self) -> io::Result<()> {
         self.with_descriptor(|descriptor| SockRef::from(&descriptor).shutdown(Shutdown::Write))
     }
 
-    pub(crate) fn with_descriptor<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
-        either!(&*self.socket.borrow(), Socket, |socket| f(socket.as_fd()))
+    pub(crate) fn with_descriptor<T>(
+        &self,
+        f: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let socket = self.socket.borrow();
+        let socket = socket.as_ref().ok_or_else(was_reset)?;
+        either!(socket, Socket, |socket| f(socket.as_fd()))
     }
 
     pub(crate) fn close(&self, connection: &Rc<Connection>) {
@@ -242,16 +275,22 @@ impl EpollSocket {
         let mut transmit = self.transmit.borrow_mut();
         // Refused only for a socket that is gone already.
         let _ = self.with_descriptor(|descriptor| {
-            let socket = SockRef::from(&descriptor);
-            socket.set_linger(Some(std::time::Duration::ZERO))?;
-            // The task that drains it holds the socket, and is woken by this.
-            if transmit.draining { socket.shutdown(Shutdown::Both) } else { Ok(()) }
+            SockRef::from(&descriptor).set_linger(Some(std::time::Duration::ZERO))
         });
         transmit.queue.clear();
         transmit.unsent = 0;
         drop(transmit);
+        // Closing it is what resets it.
+        drop(self.socket.take());
         connection.closed();
+        if let Some(drainer) = self.drainer.take() {
+            drainer.wake();
+        }
     }
+}
+
+fn was_reset() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
 }
 
 impl Transmit {
@@ -271,7 +310,7 @@ impl Transmit {
 /// Writes what is queued as the socket takes it, then closes the connection if its owner has let go of it.
 async fn drain(connection: &Rc<Connection>) {
     let Io::Epoll(this) = connection.io() else { return };
-    while !connection.is_closed() && this.writable().await.is_ok() {
+    while this.drains(connection).await {
         let done = this.write_queued(connection);
         connection.wake_sender();
         if done {

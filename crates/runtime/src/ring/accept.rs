@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -16,7 +17,11 @@ use crate::core::Core;
 use crate::listener::accept_waiting;
 use crate::stream::Stream;
 
-/// A listening socket with a multishot accept.
+/// Connections for which the table must have room before whatever comes is accepted at once: as many as a backlog may
+/// hold. A connection that the kernel accepts and finds no slot for is lost.
+const MULTISHOT_ROOM: usize = 4096;
+
+/// A listening socket with a multishot accept, which accepts one by one when the table is nearly full.
 pub(crate) struct RingListener {
     core: Rc<Core>,
     socket: OwnedFd,
@@ -24,6 +29,7 @@ pub(crate) struct RingListener {
     /// connection table has room for, since the kernel accepts whatever has come; they wait for their turn.
     accepted: RefCell<VecDeque<u32>>,
     op: Cell<Option<OpKey>>,
+    multishot: Cell<bool>,
     cancelling: Cell<bool>,
     closed: Cell<bool>,
     waker: Cell<Option<Waker>>,
@@ -36,6 +42,7 @@ impl RingListener {
             socket,
             accepted: RefCell::new(VecDeque::new()),
             op: Cell::new(None),
+            multishot: Cell::new(false),
             cancelling: Cell::new(false),
             closed: Cell::new(false),
             waker: Cell::new(None),
@@ -50,8 +57,12 @@ impl RingListener {
             self.core.wake_when_one_closes(cx.waker());
             return Poll::Pending;
         }
+        let multishot = self.core.room() >= MULTISHOT_ROOM;
+        if self.multishot.get() && !multishot {
+            self.pause();
+        }
         let Some(slot) = self.accepted.borrow_mut().pop_front() else {
-            self.arm();
+            self.arm(multishot);
             return Poll::Pending;
         };
         let stream = Connection::open(&self.core, Io::Ring(RingSocket::direct(slot)));
@@ -78,12 +89,19 @@ impl RingListener {
         Poll::Ready(Connection::open(&self.core, Io::Ring(socket)))
     }
 
-    fn arm(self: &Rc<Self>) {
+    fn arm(self: &Rc<Self>, multishot: bool) {
         if self.op.get().is_some() {
             return;
         }
-        let accept = opcode::AcceptMulti::new(types::Fd(self.socket.as_raw_fd())).allocate_file_index(true);
-        self.op.set(Some(self.core.ring().push(accept.build(), Op::Accept(Rc::clone(self)))));
+        let socket = types::Fd(self.socket.as_raw_fd());
+        let entry = if multishot {
+            opcode::AcceptMulti::new(socket).allocate_file_index(true).build()
+        } else {
+            let slot = Some(types::DestinationSlot::auto_target());
+            opcode::Accept::new(socket, ptr::null_mut(), ptr::null_mut()).file_index(slot).build()
+        };
+        self.op.set(Some(self.core.ring().push(entry, Op::Accept(Rc::clone(self)))));
+        self.multishot.set(multishot);
         self.cancelling.set(false);
     }
 

@@ -8,8 +8,8 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
-use super::pem;
-use crate::{Mechanism, Principal};
+use super::{distinguished_name, pem};
+use crate::client_certificate::{self, SubjectAltName};
 
 /// A SHA-256 digest of a certificate (its fingerprint) or of a public key (a pin).
 ///
@@ -45,29 +45,6 @@ impl fmt::Display for Sha256 {
 impl fmt::Debug for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sha256({self})")
-    }
-}
-
-/// A name that a certificate is for (RFC 5280 section 4.2.1.6).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SubjectAltName {
-    /// A DNS name, in lower case; its first label may be `*`.
-    Dns(String),
-    /// An address.
-    Ip(IpAddr),
-    /// A mail address.
-    Email(String),
-    /// A URI, such as a SPIFFE id.
-    Uri(String),
-}
-
-impl fmt::Display for SubjectAltName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Dns(name) | Self::Email(name) | Self::Uri(name) => f.write_str(name),
-            Self::Ip(address) => address.fmt(f),
-        }
     }
 }
 
@@ -132,14 +109,14 @@ impl Certificate {
         };
         Some(Self {
             der: CertificateDer::from(der.to_vec()),
-            subject: parsed.subject().to_string(),
+            subject: distinguished_name::to_string(parsed.subject()),
             common_name: parsed
                 .subject()
                 .iter_common_name()
                 .next()
                 .and_then(|name| name.as_str().ok())
                 .map(ToOwned::to_owned),
-            issuer: parsed.issuer().to_string(),
+            issuer: distinguished_name::to_string(parsed.issuer()),
             self_issued: parsed.subject() == parsed.issuer(),
             serial: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
             names,
@@ -170,8 +147,8 @@ impl Certificate {
         pem::encode("CERTIFICATE", &self.der)
     }
 
-    /// The distinguished name of whom it is for, such as `C=NZ, O=Example, CN=alice`. Unique only among the
-    /// certificates of one issuer.
+    /// The distinguished name of whom it is for, in the form of RFC 4514: `CN=alice,O=Example,C=NZ`. Unique only among
+    /// the certificates of one issuer.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
@@ -183,7 +160,7 @@ impl Certificate {
         self.common_name.as_deref()
     }
 
-    /// The distinguished name of who issued it.
+    /// The distinguished name of who issued it, in the form of RFC 4514.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
@@ -281,12 +258,19 @@ fn curve_bits(coordinate_bits: usize) -> usize {
 /// The certificate of a client that proved to hold its key, verified up to a trusted root, not revoked as far as
 /// the lists say, and in time.
 ///
-/// ```no_run
-/// # fn handler(session: &gimmal_security::tls::TlsSession) {
-/// if let Some(client) = session.client_certificate() {
+/// That its issuer is trusted does not say who may do what: a
+/// [`CertificateMap`](client_certificate::CertificateMap) does.
+///
+/// ```
+/// use gimmal_security::Principal;
+/// use gimmal_security::client_certificate::CertificateMap;
+/// use gimmal_security::tls::TlsSession;
+///
+/// fn who(session: &TlsSession, map: &CertificateMap, now: u64) -> Option<Principal> {
+///     let client = session.client_certificate()?;
 ///     println!("{} with {}", client.certificate().subject(), client.certificate().fingerprint());
+///     map.principal(&client.identity(), now)
 /// }
-/// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate(Certificate);
@@ -303,16 +287,13 @@ impl ClientCertificate {
         &self.0
     }
 
-    /// The client as a principal: its id is the subject, its attributes are `issuer`, `serial`, `fingerprint` and
-    /// `names`.
-    ///
-    /// `authenticated_at` is in seconds since 1970.
+    /// What a [`CertificateMap`](client_certificate::CertificateMap) needs to tell who this is.
     #[must_use]
-    pub fn principal(&self, authenticated_at: u64) -> Principal {
-        Principal::new(self.0.subject(), Mechanism::ClientCertificate, authenticated_at)
-            .with_attribute("issuer", self.0.issuer())
-            .with_attribute("serial", self.0.serial())
-            .with_attribute("fingerprint", self.0.fingerprint().to_string())
-            .with_attribute("names", self.0.names().iter().map(ToString::to_string).collect::<Vec<_>>())
+    pub fn identity(&self) -> client_certificate::ClientCertificate<'_> {
+        client_certificate::ClientCertificate {
+            subject: self.0.subject(),
+            subject_alt_names: self.0.names(),
+            fingerprint: self.0.fingerprint().0,
+        }
     }
 }

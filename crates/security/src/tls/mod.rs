@@ -29,6 +29,7 @@ mod check;
 mod client;
 mod client_auth;
 mod config_error;
+mod distinguished_name;
 mod engine;
 mod error;
 mod first_bytes;
@@ -42,7 +43,7 @@ mod session;
 mod source;
 
 pub use alert::Alert;
-pub use certificate::{Certificate, ClientCertificate, KeyAlgorithm, Sha256, SubjectAltName};
+pub use certificate::{Certificate, ClientCertificate, KeyAlgorithm, Sha256};
 pub use certified_key::CertifiedKey;
 pub use check::Exposure;
 pub use client::{TlsClientConfig, TlsClientConfigBuilder};
@@ -52,3 +53,5 @@ pub use error::{CertificateProblem, Incompatibility, TlsError};
 pub use resumption::{CACHED_SESSIONS, SessionResumption};
 pub use server::{TlsServerConfig, TlsServerConfigBuilder};
 pub use session::{Received, Sent, TlsSession, TlsState, TlsVersion};
+
+pub use crate::client_certificate::SubjectAltName;

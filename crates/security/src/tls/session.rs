@@ -20,9 +20,12 @@ use super::first_bytes::{FirstBytes, recognise};
 use super::resolver::{self, ACME_TLS, Refusal};
 use super::server::TlsServerConfig;
 
-/// The most received ciphertext that is held for want of the rest: the longest handshake message that rustls takes,
-/// 64 KiB, with the overhead of its records. A peer that cuts it into ever smaller ones meets this limit.
-const HELD_BYTES_MAX: usize = 80 * 1024;
+/// The longest ClientHello that a server waits for. Today's have two kilobytes.
+const HELLO_BYTES_MAX: usize = 16 * 1024;
+/// The longest later message, a client's certificates, with the overhead of its records.
+const CLIENT_MESSAGE_BYTES_MAX: usize = 40 * 1024;
+/// The longest message of a server that rustls takes, 64 KiB, with the overhead of its records.
+const SERVER_MESSAGE_BYTES_MAX: usize = 80 * 1024;
 /// A record's header: type, version, length.
 const HEADER_BYTES: usize = 5;
 
@@ -185,13 +188,29 @@ impl TlsSession {
         }
         let before = self.state;
         let mut received = Received::default();
-        self.receive_records(ciphertext, plaintext, out, &mut received).inspect_err(|error| {
+        self.receive_pieces(ciphertext, plaintext, out, &mut received).inspect_err(|error| {
             self.state = TlsState::Closed;
             self.held = Vec::new();
             self.failure = Some(Box::new(error.clone()));
         })?;
         received.opened = before == TlsState::Handshaking && self.state != TlsState::Handshaking;
         Ok(received)
+    }
+
+    /// Takes no more at once than may be held.
+    fn receive_pieces(
+        &mut self,
+        ciphertext: &mut [u8],
+        plaintext: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+        received: &mut Received,
+    ) -> Result<(), TlsError> {
+        let piece_bytes = self.held_bytes_max();
+        if ciphertext.len() <= piece_bytes {
+            return self.receive_records(ciphertext, plaintext, out, received);
+        }
+        let mut pieces = ciphertext.chunks_mut(piece_bytes);
+        pieces.try_for_each(|piece| self.receive_records(piece, plaintext, out, received))
     }
 
     fn receive_records(
@@ -221,7 +240,7 @@ impl TlsSession {
             let taken;
             (taken, rest) = rest.split_at_mut(missing(&self.held).min(rest.len()));
             self.held.extend_from_slice(taken);
-            if self.held.len() > HELD_BYTES_MAX {
+            if self.held.len() > self.held_bytes_max() {
                 return Err(TlsError::TooLarge);
             }
             let mut held = std::mem::take(&mut self.held);
@@ -231,10 +250,10 @@ impl TlsSession {
                 self.held = held;
             }
             if rest.is_empty() {
-                return Ok(());
+                break;
             }
         }
-        if !self.peer_closed {
+        if self.held.is_empty() && !self.peer_closed {
             let consumed = self.drive(rest, plaintext, out, received)?;
             self.held.extend_from_slice(&rest[consumed..]);
         }
@@ -242,6 +261,16 @@ impl TlsSession {
             self.held = Vec::new();
         }
         Ok(())
+    }
+
+    /// How much may be held. rustls looks at all pieces of a message whenever another comes, so that a peer that cuts
+    /// one into crumbs makes work with the square of their number: a server has to keep it small.
+    fn held_bytes_max(&self) -> usize {
+        match self.engine {
+            Engine::Client(_) => SERVER_MESSAGE_BYTES_MAX,
+            Engine::Server(_) if self.engine.facts().protocol_version().is_none() => HELLO_BYTES_MAX,
+            Engine::Server(_) => CLIENT_MESSAGE_BYTES_MAX,
+        }
     }
 
     /// Has rustls work on `input`, and tells how much of it is done with.
@@ -252,11 +281,12 @@ impl TlsSession {
         out: &mut Vec<u8>,
         received: &mut Received,
     ) -> Result<usize, TlsError> {
-        let out_before = out.len();
+        let (plaintext_before, out_before) = (plaintext.len(), out.len());
         let (progress, result) = self.engine.receive(input, plaintext, out);
         let Progress { consumed, early_bytes, peer_closed, may_send } = progress;
         received.early_bytes += early_bytes;
-        if self.state == TlsState::Handshaking
+        // Also after `close`: what is left there would be taken for another session's.
+        if !self.was_open
             && let Engine::Server(_) = self.engine
         {
             self.note_hello(out_before, out)?;
@@ -264,7 +294,10 @@ impl TlsSession {
         result.map_err(|error| TlsError::from(&error))?;
 
         if may_send && self.state == TlsState::Handshaking {
-            self.check_resumed_client(&mut input[consumed..], out)?;
+            self.check_resumed_client(&mut input[consumed..], out).inspect_err(|_| {
+                // Its first data may have come along with the end of the handshake.
+                plaintext.truncate(plaintext_before);
+            })?;
             self.state = TlsState::Open;
             self.was_open = true;
         }

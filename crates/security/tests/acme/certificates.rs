@@ -10,7 +10,7 @@ use gimmal_security::tls::acme::{AcmeClient, AcmeConfig, AcmeError, AcmeResponde
 use gimmal_security::tls::{TlsClientConfig, TlsServerConfig, TlsSession, TlsState};
 
 use crate::authority::now;
-use crate::pebble::{self, Pebble};
+use crate::pebble::Pebble;
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
@@ -101,9 +101,6 @@ fn modes(folder: &Path) -> Vec<u32> {
 
 #[test]
 fn http_01_brings_a_certificate_and_renews_it() {
-    if !pebble::is_here() {
-        return;
-    }
     block_on(async {
         let pebble = Pebble::start("");
         let challenges = HttpChallenges::default();
@@ -146,9 +143,6 @@ fn http_01_brings_a_certificate_and_renews_it() {
 
 #[test]
 fn tls_alpn_01_brings_a_certificate_through_the_tls_server_itself() {
-    if !pebble::is_here() {
-        return;
-    }
     block_on(async {
         let pebble = Pebble::start("");
         let tls = TlsServerConfig::builder().acme_challenges().strict_server_names().build().unwrap();
@@ -166,9 +160,6 @@ fn tls_alpn_01_brings_a_certificate_through_the_tls_server_itself() {
 
 #[test]
 fn a_name_that_cannot_be_verified_is_told_and_nothing_is_stored() {
-    if !pebble::is_here() {
-        return;
-    }
     block_on(async {
         let pebble = Pebble::start("");
         // Nobody listens.
@@ -193,9 +184,6 @@ fn a_name_that_cannot_be_verified_is_told_and_nothing_is_stored() {
 // RFC 8555 section 7.3.4.
 #[test]
 fn an_account_is_bound_to_an_external_one() {
-    if !pebble::is_here() {
-        return;
-    }
     block_on(async {
         let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
         let pebble = Pebble::start(&format!(
@@ -217,9 +205,6 @@ fn an_account_is_bound_to_an_external_one() {
 
 #[test]
 fn a_server_that_is_not_there_or_does_not_speak_acme_is_told() {
-    if !pebble::is_here() {
-        return;
-    }
     block_on(async {
         let pebble = Pebble::start("");
         let responder = AcmeResponder::Http01(HttpChallenges::default());

@@ -1,6 +1,6 @@
 //! Peers that misbehave.
 
-use gimmal_security::tls::{Alert, TlsError, TlsSession, TlsState};
+use gimmal_security::tls::{Alert, TlsClientConfig, TlsError, TlsSession, TlsState};
 use proptest::prelude::*;
 
 use crate::pair::{Fault, Pair, localhost};
@@ -115,6 +115,7 @@ fn a_handshake_message_of_megabytes_is_not_collected() {
     assert_eq!(answer(&bytes, 4096).0, Err(TlsError::TooLarge));
 }
 
+/// Pieces of a message make work with the square of their number, in rustls.
 #[test]
 fn a_handshake_in_crumbs_meets_a_limit() {
     // One byte of a ClientHello of 60 kB in each record.
@@ -122,10 +123,38 @@ fn a_handshake_in_crumbs_meets_a_limit() {
     for _ in 0..60_000 {
         bytes.extend_from_slice(&[22, 3, 1, 0, 1, 0]);
     }
+    for step in [1000, 16 * 1024, 1 << 20] {
+        let (_, server, _) = localhost();
+        let mut session = TlsSession::server(&server).unwrap();
+        let mut taken = 0;
+        let mut wire = bytes.clone();
+        let refused = wire.chunks_mut(step).find_map(|piece| {
+            taken += piece.len();
+            session.receive(piece, &mut Vec::new(), &mut Vec::new()).err()
+        });
+        assert_eq!(refused, Some(TlsError::TooLarge));
+        assert!(taken <= 20_000.max(2 * step), "{taken} bytes were taken in steps of {step}");
+    }
     let started = std::time::Instant::now();
-    let (result, _) = answer(&bytes, 16 * 1024);
-    assert!(result.is_err());
-    assert!(started.elapsed().as_secs() < 10, "it took {:?}", started.elapsed());
+    assert_eq!(answer(&bytes, 1 << 20).0, Err(TlsError::TooLarge));
+    assert!(started.elapsed() < std::time::Duration::from_millis(500), "it took {:?}", started.elapsed());
+}
+
+#[test]
+fn a_large_hello_is_taken_in_any_pieces() {
+    // ALPN with some eight kilobytes of protocols.
+    let protocols: Vec<String> = (0..200).map(|number| format!("protocol-{number:030}")).collect();
+    let mut protocols: Vec<&str> = protocols.iter().map(String::as_str).collect();
+    protocols.push("http/1.1");
+    let (authority, server, _) = localhost();
+    let client =
+        TlsClientConfig::builder().roots_pem(authority.pem.as_bytes()).alpn(&protocols).build().unwrap();
+    for step in [1, 100, 5000, 1 << 20] {
+        let mut pair = Pair::new(&server, &client, "localhost");
+        pair.step = step;
+        pair.settle().unwrap();
+        assert_eq!(pair.server.alpn(), Some(&b"http/1.1"[..]));
+    }
 }
 
 #[test]

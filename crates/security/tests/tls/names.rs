@@ -81,6 +81,28 @@ fn strict_names_refuse_unknown_and_missing_ones_with_unrecognized_name() {
     assert_eq!(old.alert_at_client(), Some(AlertDescription::UnrecognisedName));
 }
 
+#[test]
+fn what_one_session_asks_for_never_shows_in_another() {
+    let authority = Authority::new("the root");
+    let server = TlsServerConfig::builder()
+        .certificate(authority.issue(&named("only", &["example.org"])).key())
+        .strict_server_names()
+        .build()
+        .unwrap();
+    let client = TlsClientConfig::builder().roots_pem(authority.pem.as_bytes()).build().unwrap();
+    let mut good = Pair::new(&server, &client, "example.org");
+    good.server.receive(&mut good.to_server, &mut Vec::new(), &mut good.to_client).unwrap();
+    good.to_server.clear();
+    // Another one, closed before its hello is there, is refused between the good one's two flights.
+    let mut other = Pair::new(&server, &client, "example.com");
+    other.server.close(&mut Vec::new());
+    assert!(other.settle().is_err());
+
+    good.settle().unwrap();
+    good.exchange(b"ping", b"pong").unwrap();
+    assert_eq!(good.server.server_name(), Some("example.org"));
+}
+
 fn suites(
     root: &str,
     version: &'static rustls::SupportedProtocolVersion,

@@ -66,6 +66,37 @@ fn a_session_resumes_on_another_core_and_on_another_configuration_that_shares() 
 }
 
 #[test]
+fn the_cache_forgets_the_oldest_sessions_beyond_its_size() {
+    let authority = Authority::new("the root");
+    let key = authority.issue(&Leaf::server(&["localhost"])).key();
+    for (size, clients) in [(0, 1), (8, 40)] {
+        let server = TlsServerConfig::builder()
+            .certificate(key.clone())
+            .resumption(SessionResumption::new(size).unwrap())
+            .build()
+            .unwrap();
+        let configs: Vec<_> = (0..clients)
+            .map(|_| {
+                let mut config = tls12_client(&authority.pem);
+                config.resumption =
+                    Resumption::in_memory_sessions(8).tls12_resumption(Tls12Resumption::SessionIdOnly);
+                config
+            })
+            .collect();
+        let mut resumed = [0; 2];
+        for round in &mut resumed {
+            for config in &configs {
+                let mut pair = RustlsClient::new(config, &server, "localhost");
+                pair.settle().unwrap();
+                *round += usize::from(pair.server.is_resumed());
+            }
+        }
+        assert_eq!(resumed[0], 0);
+        assert!(resumed[1] <= size, "{resumed:?} of {clients} with a cache of {size}");
+    }
+}
+
+#[test]
 fn a_reload_leaves_resumption_alone() {
     let (_, server, client) = localhost();
     Pair::greet(&server, &client, "localhost").unwrap();

@@ -1,0 +1,85 @@
+//! Why a request did not get its response.
+
+use std::io;
+
+use gimmal_http::ResponseError;
+
+use crate::body::BodyError;
+
+/// What a request was at when its time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Opening a connection.
+    Connect,
+    /// Sending the request.
+    Send,
+    /// Waiting for the head of the response.
+    Head,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "opening a connection",
+            Self::Send => "sending the request",
+            Self::Head => "waiting for the response",
+        })
+    }
+}
+
+/// Why a request did not get its response. What goes wrong in the body of the response is a
+/// [`BodyError`] of the body.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The calling thread is not a core.
+    #[error("a client works on a core alone: use it in a handler, or in a future of Cores")]
+    NoCore,
+    /// Not `http://HOST[:PORT]/PATH[?QUERY]`.
+    #[error("the URL is malformed: write http://HOST[:PORT]/PATH[?QUERY] ({0})")]
+    Url(&'static str),
+    /// A header field or a body that was to be made from a value could not be.
+    #[error("the request cannot be made: {0}")]
+    Request(#[source] Box<dyn std::error::Error>),
+    /// The name of the server has no address.
+    #[error("the name of the server cannot be resolved")]
+    Resolve(#[source] io::Error),
+    /// No connection could be opened; nothing was sent.
+    #[error("the server cannot be connected to: {0}")]
+    Connect(#[source] io::Error),
+    /// The server has closed the connection, or it broke, before the head of a response had come.
+    #[error("the connection ended before the response: {0}")]
+    Closed(#[source] io::Error),
+    /// It took longer than the options allow.
+    #[error("{0} took too long")]
+    TimedOut(Phase),
+    /// A response that breaks RFC 9112, or is ambiguous.
+    #[error("the response is malformed: {0}")]
+    Malformed(#[source] ResponseError),
+    /// The server switches to another protocol, of which nothing was said.
+    #[error("the server switches to a protocol that it was not asked for")]
+    UnaskedUpgrade,
+    /// The body of the request failed.
+    #[error("the body of the request failed: {0}")]
+    Body(#[source] BodyError),
+    /// The server redirects in circles, or to where no request can go.
+    #[error("a redirect cannot be followed: {0}")]
+    Redirect(&'static str),
+}
+
+impl ClientError {
+    /// Whether it is certain that the server has seen nothing of the request, so that it can be sent to another.
+    #[must_use]
+    pub fn is_before_sending(&self) -> bool {
+        matches!(
+            self,
+            Self::NoCore
+                | Self::Url(_)
+                | Self::Request(_)
+                | Self::Resolve(_)
+                | Self::Connect(_)
+                | Self::TimedOut(Phase::Connect)
+        )
+    }
+}

@@ -1,0 +1,387 @@
+//! One request and the head of its response.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gimmal_http::{BodyFraming, Parsed, ResponseHeadParser, encode_request};
+use gimmal_runtime::{Core, LocalFuture, OutBuf};
+use http::{HeaderMap, Method, StatusCode, Version, header};
+
+use super::Client;
+use super::error::{ClientError, Phase};
+use super::origin::Origin;
+use super::response::ClientResponse;
+use super::upload::upload;
+use crate::body::{Body, Chunk};
+use crate::fields;
+use crate::stream::Stream;
+
+/// How long a body is held back for a server that was asked whether it wants it (RFC 9110, section 10.1.1).
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+/// A body in memory up to this size goes out with the head, in one piece.
+const WHOLE_BYTES_MAX: usize = 8 * 1024;
+/// How long a response is waited for when the server takes no more of the request.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A connection to a server.
+pub(crate) struct Link {
+    stream: Stream,
+    origin: Origin,
+    /// Received, and not read yet.
+    input: RefCell<Chunk>,
+}
+
+impl Link {
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub(super) fn take_input(&self) -> Chunk {
+        self.input.take()
+    }
+
+    pub(super) fn set_input(&self, input: Chunk) {
+        self.input.replace(input);
+    }
+
+    pub(super) fn has_input(&self) -> bool {
+        !self.input.borrow().is_empty()
+    }
+
+    pub(super) fn queue(&self, out: &mut OutBuf) {
+        if !out.is_empty() {
+            self.stream.queue(std::mem::replace(out, OutBuf::take()));
+        }
+    }
+
+    /// The stream for who speaks another protocol on it, with what was received and not read in front.
+    pub(super) fn give_over(&self) -> Stream {
+        self.stream.unrecv(self.input.take());
+        self.stream.set_deadline(None);
+        self.stream.share()
+    }
+}
+
+/// What time there is for the parts of an exchange.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    pub(super) pause: Duration,
+    /// When all must be over.
+    whole: Option<Instant>,
+}
+
+impl Clock {
+    /// Lets waiting on `stream` fail after `time`, or when all must be over.
+    pub(super) fn grant(self, stream: &Stream, time: Option<Duration>) {
+        let whole = self.whole.map(|at| at.saturating_duration_since(Instant::now()));
+        stream.set_deadline(match (time, whole) {
+            (Some(time), Some(whole)) => Some(time.min(whole)),
+            (time, whole) => time.or(whole),
+        });
+    }
+
+    fn connect(self, time: Duration) -> Duration {
+        self.whole.map_or(time, |at| time.min(at.saturating_duration_since(Instant::now())))
+    }
+}
+
+/// A request as it is to go out.
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    /// The request target (RFC 9112, section 3.2).
+    pub(crate) target: String,
+    /// With a `Host`. The fields of framing are made from the body.
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    /// How long all of it may take.
+    pub(crate) whole: Option<Duration>,
+}
+
+impl Outgoing {
+    /// The body once more, if the request may be sent a second time (RFC 9110, section 9.2.2) and can be.
+    fn spare_body(&mut self) -> Option<Body> {
+        if !is_idempotent(&self.method) {
+            return None;
+        }
+        match std::mem::take(&mut self.body).try_into_chunk() {
+            Ok(chunk) => {
+                self.body = chunk.clone().into();
+                Some(chunk.into())
+            }
+            Err(streaming) => {
+                self.body = streaming;
+                None
+            }
+        }
+    }
+}
+
+/// Whether a request of this method has the same effect when it is sent twice (RFC 9110, section 9.2.2).
+pub(crate) fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::PUT | Method::DELETE | Method::OPTIONS | Method::TRACE
+    )
+}
+
+/// Sends a request to `origin` and waits for the head of the response. The body stays in `request` if an error
+/// [comes before sending](ClientError::is_before_sending).
+pub(crate) async fn exchange(
+    client: &Client,
+    origin: &Origin,
+    request: &mut Outgoing,
+) -> Result<ClientResponse, ClientError> {
+    let core = Core::current().ok_or(ClientError::NoCore)?;
+    let options = client.options();
+    let clock = Clock { pause: options.pause, whole: request.whole.map(|whole| Instant::now() + whole) };
+    if let Some(link) = client.pool.take(origin).await {
+        let spare = request.spare_body();
+        let mut attempt = Attempt::new(client, link, request, clock);
+        match (attempt.run(request).await, spare) {
+            (Err(ClientError::Closed(error)), Some(body)) if !attempt.began => {
+                tracing::debug!(%error, "a pooled connection had been closed; the request is sent on a new one");
+                request.body = body;
+            }
+            (result, _) => return result,
+        }
+    }
+    let connecting = tokio::time::timeout(clock.connect(options.connect), origin.connect(&core)).await;
+    let stream = connecting.map_err(|_| ClientError::TimedOut(Phase::Connect))??;
+    let link = Rc::new(Link { stream, origin: origin.clone(), input: RefCell::default() });
+    Attempt::new(client, link, request, clock).run(request).await
+}
+
+pub(super) type Upload = LocalFuture<Result<(), ClientError>>;
+
+/// One try on one connection.
+struct Attempt<'a> {
+    client: &'a Client,
+    link: Rc<Link>,
+    clock: Clock,
+    /// What is still to be sent.
+    upload: Option<Upload>,
+    /// The server was asked whether it wants the body, and has not said so yet.
+    is_held: bool,
+    /// The server takes no more of the request.
+    is_refused: bool,
+    /// Something of a response has come.
+    began: bool,
+}
+
+impl<'a> Attempt<'a> {
+    /// Queues the head, and the body if it is small and at hand.
+    fn new(client: &'a Client, link: Rc<Link>, request: &mut Outgoing, clock: Clock) -> Self {
+        let body = std::mem::take(&mut request.body);
+        let framing = match body.length() {
+            Some(0) => BodyFraming::None,
+            Some(length) => BodyFraming::Length(length),
+            None => BodyFraming::Chunked,
+        };
+        let mut out = OutBuf::take();
+        encode_request(&request.method, &request.target, &request.headers, framing, &mut out);
+        let is_held = framing != BodyFraming::None && request.headers.contains_key(header::EXPECT);
+        let mut attempt =
+            Self { client, link, clock, upload: None, is_held, is_refused: false, began: false };
+        let body = match body.try_into_chunk() {
+            Ok(chunk) if chunk.len() <= WHOLE_BYTES_MAX && !is_held => {
+                out.extend_from_slice(&chunk);
+                attempt.link.queue(&mut out);
+                return attempt;
+            }
+            Ok(chunk) => chunk.into(),
+            Err(streaming) => streaming,
+        };
+        if is_held {
+            attempt.link.queue(&mut out);
+        }
+        attempt.upload = Some(LocalFuture::new(upload(Rc::clone(&attempt.link), out, body, framing, clock)));
+        attempt
+    }
+
+    async fn run(&mut self, request: &Outgoing) -> Result<ClientResponse, ClientError> {
+        let mut head = ResponseHeadParser::new();
+        let bytes = self.receive_head(&mut head, &request.method).await?;
+        self.clock.grant(&self.link.stream, None);
+        let is_tunnel = request.method == Method::CONNECT && head.status().is_success();
+        let is_switch = head.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if is_switch && !(head.upgrade() && request.headers.contains_key(header::UPGRADE)) {
+            return Err(ClientError::UnaskedUpgrade);
+        }
+        // A body that the server has not asked for stays here, but it may still wait for it.
+        let upload = self.upload.take().filter(|_| !self.is_held);
+        let facts = Facts {
+            status: head.status(),
+            version: head.version(),
+            headers: fields::to_header_map(head.view(&bytes).headers(), &bytes),
+        };
+        let remainder = Remainder {
+            framing: head.framing(),
+            limits: &self.client.options.limits,
+            keep_alive: head.keep_alive() && !self.is_held && !self.is_refused,
+            is_upgrade: is_tunnel || is_switch,
+            upload,
+            clock: self.clock,
+        };
+        Ok(ClientResponse::new(&self.client.pool, facts, Rc::clone(&self.link), remainder))
+    }
+
+    /// Reads up to the final head, whose bytes are returned.
+    async fn receive_head(
+        &mut self,
+        head: &mut ResponseHeadParser,
+        method: &Method,
+    ) -> Result<Bytes, ClientError> {
+        let mut partial = Vec::new();
+        let mut waiting = Waiting::new(self);
+        loop {
+            match self.read_head(head, method, &mut partial)? {
+                Some(bytes) if is_interim(head.status()) => {
+                    drop(bytes);
+                    if head.status() == StatusCode::CONTINUE {
+                        self.is_held = false;
+                    }
+                    head.reset();
+                }
+                Some(bytes) => return Ok(bytes),
+                None => {
+                    let received = poll_fn(|cx| waiting.poll(self, cx)).await?;
+                    self.began = true;
+                    self.link.set_input(received);
+                }
+            }
+        }
+    }
+
+    /// Reads one head off what was received; `None` if it is not all there. What is there of it then lies in
+    /// `partial`.
+    fn read_head(
+        &self,
+        head: &mut ResponseHeadParser,
+        method: &Method,
+        partial: &mut Vec<u8>,
+    ) -> Result<Option<Bytes>, ClientError> {
+        let mut input = self.link.take_input();
+        if input.is_empty() {
+            return Ok(None);
+        }
+        let before = partial.len();
+        let whole = if before == 0 {
+            &input[..]
+        } else {
+            partial.extend_from_slice(&input);
+            &partial[..]
+        };
+        match head.parse(whole, method, &self.client.options.limits).map_err(ClientError::Malformed)? {
+            Parsed::Complete(len) if before == 0 => {
+                let bytes = input.split_to(len).into_bytes();
+                self.link.set_input(input);
+                Ok(Some(bytes))
+            }
+            Parsed::Complete(len) => {
+                input.advance(len - before);
+                self.link.set_input(input);
+                partial.truncate(len);
+                Ok(Some(std::mem::take(partial).into()))
+            }
+            Parsed::Partial => {
+                if before == 0 {
+                    partial.extend_from_slice(&input);
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Whether another head follows this one (RFC 9110, section 15.2).
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Waits for bytes of a head while the request goes out.
+struct Waiting {
+    continue_wait: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// The server has the whole request, and the time for its head runs.
+    is_timed: bool,
+    /// The server takes no more of the request, for this reason.
+    refused: Option<io::Error>,
+}
+
+impl Waiting {
+    fn new(attempt: &Attempt<'_>) -> Self {
+        let continue_wait = attempt.is_held.then(|| Box::pin(tokio::time::sleep(CONTINUE_WAIT)));
+        Self { continue_wait, is_timed: false, refused: None }
+    }
+
+    fn poll(&mut self, attempt: &mut Attempt<'_>, cx: &mut Context<'_>) -> Poll<Result<Chunk, ClientError>> {
+        if attempt.is_held
+            && let Some(wait) = &mut self.continue_wait
+            && wait.as_mut().poll(cx).is_ready()
+        {
+            attempt.is_held = false;
+        }
+        if !attempt.is_held
+            && let Some(upload) = &mut attempt.upload
+            && let Poll::Ready(uploaded) = Pin::new(upload).poll(cx)
+        {
+            attempt.upload = None;
+            match uploaded {
+                Ok(()) => {}
+                // What it has to say may have come before it closed.
+                Err(ClientError::Closed(error)) => {
+                    attempt.is_refused = true;
+                    self.refused = Some(error);
+                    self.is_timed = true;
+                    attempt.clock.grant(&attempt.link.stream, Some(LAST_WORDS));
+                }
+                Err(error) => {
+                    attempt.link.stream.abort();
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        if attempt.upload.is_none() && !self.is_timed {
+            self.is_timed = true;
+            attempt.clock.grant(&attempt.link.stream, Some(attempt.client.options.head));
+        }
+        attempt.link.stream.poll_recv(cx).map(|received| match received {
+            Ok(bytes) if !bytes.is_empty() => Ok(bytes),
+            Ok(_) => Err(ClientError::Closed(self.refused.take().unwrap_or_else(|| {
+                io::Error::new(io::ErrorKind::UnexpectedEof, "the server has closed the connection")
+            }))),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(match self.refused.take() {
+                Some(error) => ClientError::Closed(error),
+                None if attempt.upload.is_some() => ClientError::TimedOut(Phase::Send),
+                None => ClientError::TimedOut(Phase::Head),
+            }),
+            Err(error) => Err(ClientError::Closed(self.refused.take().unwrap_or(error))),
+        })
+    }
+}
+
+/// What the head of a response says.
+pub(super) struct Facts {
+    pub(super) status: StatusCode,
+    pub(super) version: Version,
+    pub(super) headers: HeaderMap,
+}
+
+/// What is left of an exchange after the head of the response.
+pub(super) struct Remainder<'a> {
+    pub(super) framing: BodyFraming,
+    pub(super) limits: &'a gimmal_http::Limits,
+    pub(super) keep_alive: bool,
+    pub(super) is_upgrade: bool,
+    pub(super) upload: Option<Upload>,
+    pub(super) clock: Clock,
+}

@@ -1,0 +1,153 @@
+//! An HTTP/1.1 client that runs on a core.
+//!
+//! It uses the core's own sockets, in the same submissions as the server's, and the same codec. Each core has a client
+//! of its own, with connections of its own; give it to handlers with
+//! [`App::state_per_core`](crate::App::state_per_core).
+//!
+//! ```no_run
+//! use gimmal::client::{Client, ClientError};
+//! use gimmal::{App, State};
+//!
+//! async fn front_page(client: State<Client>) -> Result<Vec<u8>, gimmal::Error> {
+//!     let response = client.get("http://example.org/").send().await?;
+//!     Ok(response.bytes(1 << 20).await?.to_vec())
+//! }
+//! let app = App::new().state_per_core(Client::new).get("/", front_page);
+//! ```
+//!
+//! Bodies stream both ways, at the same time if both sides want it. Nothing is followed or repeated that was not
+//! asked for, but for one thing: a request that is idempotent and whose body is in memory is sent once more if the
+//! pooled connection that it went out on turns out to have been closed by the server.
+
+mod error;
+mod exchange;
+mod origin;
+mod pool;
+mod redirect;
+mod request;
+mod response;
+mod upload;
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use gimmal_http::Limits;
+use http::Method;
+
+pub use error::{ClientError, Phase};
+pub(crate) use exchange::{Outgoing, exchange};
+pub(crate) use origin::Origin;
+use pool::Pool;
+pub use request::ClientRequest;
+pub use response::ClientResponse;
+
+/// How a client behaves.
+///
+/// ```
+/// use std::time::Duration;
+/// use gimmal::client::{Client, ClientOptions};
+///
+/// let options = ClientOptions { redirects_max: 5, whole: Some(Duration::from_secs(10)), ..Default::default() };
+/// let client = Client::with_options(options);
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// How long opening a connection may take, names included. Default 10 s.
+    pub connect: Duration,
+    /// How long the head of the response may take, from the moment at which the request has gone out. Default 30 s.
+    pub head: Duration,
+    /// How long the server may send nothing of a response's body, or take nothing of a request's. Default 30 s.
+    pub pause: Duration,
+    /// How long all of it may take, from the call of `send` to the end of the response's body. Default: any time.
+    pub whole: Option<Duration>,
+    /// Connections to one server that are kept open for later requests. Default 32.
+    pub idle_per_origin: usize,
+    /// How long they are kept. Default 30 s, which is less than what most servers grant.
+    pub idle: Duration,
+    /// How many redirects are followed. Default 0: a redirect is a response like any other.
+    pub redirects_max: u8,
+    /// How much a server may send. Default [`Limits::default`], but without a limit of the body.
+    pub limits: Limits,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+            pause: Duration::from_secs(30),
+            whole: None,
+            idle_per_origin: 32,
+            idle: Duration::from_secs(30),
+            redirects_max: 0,
+            limits: Limits { body_bytes: u64::MAX, ..Limits::default() },
+        }
+    }
+}
+
+/// The client of one core, with its idle connections. Clones share them.
+///
+/// # Cancel safety
+/// Dropping the future of a request, or the body of a response before its end, closes the connection.
+#[derive(Clone)]
+pub struct Client {
+    options: Rc<ClientOptions>,
+    pool: Rc<Pool>,
+}
+
+/// The short names of the methods.
+macro_rules! methods {
+    ($($name:ident $method:ident),+) => {
+        $(
+            #[doc = concat!("A ", stringify!($method), " request for `http://HOST[:PORT]/PATH[?QUERY]`.")]
+            pub fn $name(&self, url: impl AsRef<str>) -> ClientRequest {
+                self.request(Method::$method, url)
+            }
+        )+
+    };
+}
+
+impl Client {
+    /// A client with the default options.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_options(ClientOptions::default())
+    }
+
+    /// A client with these options.
+    #[must_use]
+    pub fn with_options(options: ClientOptions) -> Self {
+        let pool = Pool::new(options.idle_per_origin, options.idle);
+        Self { options: Rc::new(options), pool }
+    }
+
+    methods! { get GET, head HEAD, post POST, put PUT, patch PATCH, delete DELETE }
+
+    /// A request of any method for `http://HOST[:PORT]/PATH[?QUERY]`.
+    pub fn request(&self, method: Method, url: impl AsRef<str>) -> ClientRequest {
+        ClientRequest::new(self.clone(), method, url.as_ref())
+    }
+
+    /// Connections that are open and wait for a request.
+    #[must_use]
+    pub fn idle_connections(&self) -> usize {
+        self.pool.len()
+    }
+
+    pub(crate) fn options(&self) -> &ClientOptions {
+        &self.options
+    }
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("idle_connections", &self.idle_connections()).finish_non_exhaustive()
+    }
+}

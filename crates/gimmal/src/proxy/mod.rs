@@ -1,0 +1,224 @@
+//! A reverse proxy, as a handler.
+//!
+//! It forwards requests to upstream servers and their responses back, both as they arrive, with their trailers. All
+//! framing is made anew from what the strict codec has read, so that no message can be read in two ways behind it.
+//!
+//! ```
+//! use gimmal::proxy::{HealthCheck, Proxy};
+//! use gimmal::{App, Server};
+//!
+//! let proxy = Proxy::new(["http://10.0.0.1:9000", "http://10.0.0.2:9000"])?
+//!     .least_loaded()
+//!     .health_check(HealthCheck { path: "/health".into(), ..Default::default() });
+//! let app = App::new().get("/own", async || "not proxied").fallback(proxy).body_limit(u64::MAX);
+//! let server = Server::new(app).bind("127.0.0.1:8080");
+//! # Ok::<(), gimmal::proxy::ProxyError>(())
+//! ```
+//!
+//! # What it does to messages
+//! * Fields that are meant for one connection are removed (RFC 9110, section 7.6.1), those that `Connection` names
+//!   among them.
+//! * `Forwarded` (RFC 7239) and `X-Forwarded-For`, `-Host` and `-Proto` say who asked and for what. What the client
+//!   sent under these names is dropped, since anybody can send anything; after
+//!   [`trust_forwarded`](Proxy::trust_forwarded) it is kept and added to.
+//! * `Via` is added to both (RFC 9110, section 7.6.3). `Host` stays what the client sent, unless
+//!   [`upstream_host`](Proxy::upstream_host) is called.
+//! * An upgrade, as to WebSocket, goes through, and the two connections become one. One to `h2c` does not: it would
+//!   take every later request past the proxy's eyes. CONNECT is refused with 405.
+//!
+//! # What it does when upstreams fail
+//! A request that has reached no upstream goes to the next one; so does a safe request whose connection broke before
+//! a response had begun, if its body is in memory. An upstream that fails several times in a row gets no requests for
+//! a while; a [`HealthCheck`] asks each one on its own account. The client gets 502 when an upstream cannot be reached
+//! or talks nonsense, 503 when none is up, and 504 when one is too slow; the log says which one and why.
+
+mod fields;
+mod forward;
+mod health;
+mod tunnel;
+mod upstream;
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use gimmal_runtime::LocalFuture;
+use send_wrapper::SendWrapper;
+
+use crate::client::ClientOptions;
+use crate::handler::{Handler, Needs};
+use crate::request::Request;
+use crate::response::{IntoResponse, Response};
+
+use forward::PerCore;
+use health::Health;
+pub use health::HealthCheck;
+use upstream::{Balance, Place};
+
+/// An upstream that cannot be one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyError {
+    /// Not `http://HOST[:PORT]` or `unix:PATH`.
+    #[error("{upstream:?} is no upstream: write http://HOST[:PORT] or unix:PATH ({reason})")]
+    Upstream {
+        /// What was given.
+        upstream: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// None was given.
+    #[error("a proxy needs at least one upstream")]
+    NoUpstream,
+}
+
+/// Forwards requests to upstream servers. It is a [`Handler`], usually of [`App::fallback`](crate::App::fallback); see
+/// the [module](self) for what it does.
+///
+/// Each core has connections of its own to the upstreams. What is known of their health is shared.
+pub struct Proxy {
+    plan: Arc<Plan>,
+    /// Empty in every copy until its first request; from then on the copy belongs to one core.
+    core: OnceLock<SendWrapper<Rc<PerCore>>>,
+}
+
+/// What all cores share.
+#[derive(Clone)]
+struct Plan {
+    places: Vec<Place>,
+    health: Arc<Health>,
+    balance: Balance,
+    client: ClientOptions,
+    trust_forwarded: bool,
+    upstream_host: bool,
+    tunnel_idle: Duration,
+}
+
+impl Proxy {
+    /// A proxy of these upstreams, each `http://HOST[:PORT]` or `unix:PATH`, asked in turn.
+    ///
+    /// # Errors
+    /// [`ProxyError`].
+    pub fn new(upstreams: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, ProxyError> {
+        let places: Vec<_> = upstreams
+            .into_iter()
+            .map(|upstream| Place::parse(upstream.as_ref()))
+            .collect::<Result<_, _>>()?;
+        if places.is_empty() {
+            return Err(ProxyError::NoUpstream);
+        }
+        Ok(Self::of(Plan {
+            health: Arc::new(Health::new(places.len())),
+            places,
+            balance: Balance::RoundRobin,
+            client: ClientOptions { connect: Duration::from_secs(5), ..ClientOptions::default() },
+            trust_forwarded: false,
+            upstream_host: false,
+            tunnel_idle: Duration::from_secs(3600),
+        }))
+    }
+
+    fn of(plan: Plan) -> Self {
+        Self { plan: Arc::new(plan), core: OnceLock::new() }
+    }
+
+    fn change(self, change: impl FnOnce(&mut Plan)) -> Self {
+        let mut plan = Arc::unwrap_or_clone(self.plan);
+        change(&mut plan);
+        Self::of(plan)
+    }
+
+    /// Asks the upstream that has the fewest requests of this core under way.
+    #[must_use]
+    pub fn least_loaded(self) -> Self {
+        self.change(|plan| plan.balance = Balance::LeastLoaded)
+    }
+
+    /// Asks the same upstream for all requests of the same key. When one goes down, its keys alone go elsewhere
+    /// (rendezvous hashing).
+    ///
+    /// ```
+    /// # use gimmal::proxy::Proxy;
+    /// let proxy = Proxy::new(["http://10.0.0.1:9000", "http://10.0.0.2:9000"])?
+    ///     .hash_by(|request| request.header("x-user").unwrap_or_default());
+    /// # Ok::<(), gimmal::proxy::ProxyError>(())
+    /// ```
+    #[must_use]
+    pub fn hash_by(self, key: impl Fn(&Request) -> &str + Send + Sync + 'static) -> Self {
+        self.change(|plan| plan.balance = Balance::Key(Arc::new(key)))
+    }
+
+    /// Asks the same upstream for all requests of one client address.
+    #[must_use]
+    pub fn hash_by_peer(self) -> Self {
+        self.change(|plan| plan.balance = Balance::Peer)
+    }
+
+    /// Asks each upstream regularly how it is, from one of the cores, from the first request on.
+    #[must_use]
+    pub fn health_check(self, check: HealthCheck) -> Self {
+        self.change(|plan| Arc::make_mut(&mut plan.health).check = Some(check))
+    }
+
+    /// After how many failures in a row an upstream gets no requests, and for how long. Default 3, and 10 s; then
+    /// one request tries it.
+    #[must_use]
+    pub fn fail_after(self, failures: u32, down: Duration) -> Self {
+        self.change(|plan| {
+            let health = Arc::make_mut(&mut plan.health);
+            (health.failures_max, health.down) = (failures.max(1), down);
+        })
+    }
+
+    /// Time-outs, limits and connections towards upstreams. By default those of [`ClientOptions`], but 5 s to connect.
+    #[must_use]
+    pub fn client_options(self, options: ClientOptions) -> Self {
+        self.change(|plan| plan.client = options)
+    }
+
+    /// How long an upgraded connection may be silent. Default one hour.
+    #[must_use]
+    pub fn tunnel_idle(self, idle: Duration) -> Self {
+        self.change(|plan| plan.tunnel_idle = idle)
+    }
+
+    /// Keeps the `Forwarded` and `X-Forwarded-*` fields that clients send, and adds to them. Only for a server that no
+    /// client reaches but through proxies of your own: others would say what they like.
+    #[must_use]
+    pub fn trust_forwarded(self) -> Self {
+        self.change(|plan| plan.trust_forwarded = true)
+    }
+
+    /// Sends each upstream its own name as `Host`, in place of what the client asked for.
+    #[must_use]
+    pub fn upstream_host(self) -> Self {
+        self.change(|plan| plan.upstream_host = true)
+    }
+}
+
+/// A copy has no connections yet, and knows what is known of the upstreams' health.
+impl Clone for Proxy {
+    fn clone(&self) -> Self {
+        Self { plan: Arc::clone(&self.plan), core: OnceLock::new() }
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("upstreams", &self.plan.places).finish_non_exhaustive()
+    }
+}
+
+/// The argument of a [`Proxy`] as a handler: the whole request.
+#[derive(Debug)]
+pub struct ProxiedRequest(());
+
+impl Handler<ProxiedRequest> for Proxy {
+    fn call(self: Rc<Self>, request: Request) -> LocalFuture<Response> {
+        let core = Rc::clone(self.core.get_or_init(|| SendWrapper::new(PerCore::new(&self.plan))));
+        LocalFuture::new(async move { core.forward(request).await.into_response() })
+    }
+
+    fn needs(_: &mut Needs) {}
+}
