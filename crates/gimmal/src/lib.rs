@@ -33,6 +33,8 @@ mod extensions;
 mod extract;
 #[cfg(any(feature = "client", feature = "tower"))]
 mod fields;
+#[cfg(feature = "files")]
+pub mod files;
 mod handler;
 mod incoming;
 mod middleware;

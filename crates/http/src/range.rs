@@ -122,13 +122,14 @@ pub fn unsatisfied_range(length: u64) -> HeaderValue {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "a single range is a common list of them")]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     fn parts<const N: usize>(parts: [Range<u64>; N]) -> Ranges {
-        Ranges::Parts(parts.to_vec())
+        Ranges::Parts(Vec::from(parts))
     }
 
     /// RFC 9110 section 14.1.2, for a representation of 10000 bytes.
