@@ -26,6 +26,8 @@ mod certificates;
 mod check;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "compression")]
+pub mod compression;
 mod config;
 mod connection;
 mod error;
