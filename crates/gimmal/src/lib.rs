@@ -30,6 +30,7 @@ pub mod client;
 pub mod compression;
 mod config;
 mod connection;
+pub mod cookies;
 mod error;
 mod extensions;
 mod extract;
@@ -39,7 +40,10 @@ mod fields;
 pub mod files;
 mod handler;
 mod incoming;
+mod json_lines;
 mod middleware;
+#[cfg(feature = "multipart")]
+pub mod multipart;
 mod outgoing;
 #[cfg(feature = "client")]
 pub mod proxy;
@@ -49,6 +53,7 @@ mod router;
 mod serve;
 mod server;
 mod service;
+pub mod sse;
 mod stream;
 pub mod test;
 #[cfg(feature = "tower")]
@@ -70,6 +75,7 @@ pub use gimmal_runtime::{
 pub use gimmal_security::{Finding, Severity, tls};
 pub use handler::{Handler, Needs};
 pub use http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+pub use json_lines::{JsonLines, json_lines};
 pub use middleware::{Middleware, Next};
 pub use request::{Request, RequestId};
 pub use response::{Html, IntoResponse, Json, Redirect, Response};
