@@ -27,6 +27,9 @@ use crate::middleware::{MakeMiddleware, Middleware};
 pub struct App {
     pub(crate) routes: Vec<(String, Route)>,
     pub(crate) nested: Vec<(String, App)>,
+    /// Where files are served.
+    #[cfg(feature = "files")]
+    pub(crate) files: Vec<(String, Route)>,
     pub(crate) middleware: Vec<MakeMiddleware>,
     pub(crate) fallback: Option<MakeHandler>,
     pub(crate) body_limit: Option<u64>,
@@ -241,7 +244,7 @@ impl std::fmt::Debug for App {
 
 /// What answers on one pattern: a handler for each method, and the middleware around them. Begun with [`get`],
 /// [`post`] and their like.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Route {
     /// `None` stands for every method that is not named.
     pub(crate) handlers: Vec<(Option<Method>, MakeHandler)>,

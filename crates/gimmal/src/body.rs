@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::Stream;
 use gimmal_runtime::PinnedBytes;
+use gimmal_security::decompression::DecompressionRefused;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// Any error, as a stream of the user's may yield it.
@@ -44,6 +45,12 @@ pub enum BodyError {
     /// The framing of the body breaks RFC 9112, section 7.1.
     #[error("the body is malformed: {0}")]
     Malformed(#[source] gimmal_http::BodyError),
+    /// The body is not what its `Content-Encoding` says (RFC 9110, section 8.4).
+    #[error("the body is not what its content coding says")]
+    Coding,
+    /// It unpacks to more than is allowed.
+    #[error(transparent)]
+    Unpacked(DecompressionRefused),
     /// The body came slower than the server's minimum rate.
     #[error("the body came too slowly")]
     TimedOut,
@@ -60,8 +67,8 @@ impl BodyError {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Incomplete => StatusCode::BAD_REQUEST,
+            Self::TooLarge { .. } | Self::Unpacked(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Incomplete | Self::Coding => StatusCode::BAD_REQUEST,
             Self::Malformed(error) => error.status(),
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::Taken | Self::Stream(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -27,18 +27,26 @@ mod certificates;
 mod check;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "compression")]
+pub mod compression;
 mod config;
 mod connection;
+pub mod cookies;
 pub mod defence;
 mod error;
 mod extensions;
 mod extract;
 #[cfg(any(feature = "client", feature = "tower"))]
 mod fields;
+#[cfg(feature = "files")]
+pub mod files;
 mod handler;
 mod handshakes;
 mod incoming;
+mod json_lines;
 mod middleware;
+#[cfg(feature = "multipart")]
+pub mod multipart;
 mod outgoing;
 #[cfg(feature = "client")]
 pub mod proxy;
@@ -48,6 +56,7 @@ mod router;
 mod serve;
 mod server;
 mod service;
+pub mod sse;
 mod stream;
 pub mod test;
 #[cfg(feature = "tower")]
@@ -71,6 +80,7 @@ pub use gimmal_runtime::{
 pub use gimmal_security::{self as security, Finding, Severity, tls};
 pub use handler::{Handler, Needs};
 pub use http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+pub use json_lines::{JsonLines, json_lines};
 pub use middleware::{Middleware, Next};
 pub use request::{Request, RequestId};
 pub use response::{Html, IntoResponse, Json, Redirect, Response};

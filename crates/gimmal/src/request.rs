@@ -274,6 +274,13 @@ impl Request {
         std::mem::replace(&mut self.body, Body::taken())
     }
 
+    /// Bytes that the body may have on this route.
+    #[cfg(feature = "compression")]
+    pub(crate) fn body_limit(&self) -> u64 {
+        let own = self.endpoint.as_ref().and_then(|endpoint| endpoint.body_limit);
+        own.unwrap_or(self.connection.service().config.limits.body_bytes)
+    }
+
     /// All of the body, within the limit of the route.
     ///
     /// # Errors

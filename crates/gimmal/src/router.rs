@@ -213,6 +213,17 @@ impl Blueprint {
             };
             self.add_route(pattern, route, &inherited)?;
         }
+        #[cfg(feature = "files")]
+        for (mount, route) in app.files {
+            check_pattern(&mount)?;
+            let folder = format!("{prefix}{}", mount.trim_end_matches('/'));
+            for pattern in [folder.clone(), format!("{folder}/"), format!("{folder}/{{*path}}")] {
+                // A route of the app's own comes before a file.
+                if !pattern.is_empty() && self.routes.iter().all(|known| known.pattern != pattern) {
+                    self.add_route(pattern, route.clone(), &inherited)?;
+                }
+            }
+        }
         for (inner, app) in app.nested {
             check_pattern(&inner)?;
             self.add(&format!("{prefix}{}", inner.trim_end_matches('/')), app, &inherited)?;

@@ -23,8 +23,10 @@
 //! With the feature `websocket` the module `websocket` does the same for RFC 6455 and RFC 7692.
 #![forbid(unsafe_code)]
 
+mod accept_encoding;
 mod body;
 mod characters;
+mod conditional;
 mod date;
 mod encode;
 mod error;
@@ -32,6 +34,7 @@ mod fields;
 mod framing;
 mod host;
 mod limits;
+mod range;
 mod request;
 mod response;
 mod status;
@@ -40,7 +43,9 @@ mod trailers;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 
+pub use accept_encoding::AcceptEncoding;
 pub use body::{BodyDecoder, Decoded};
+pub use conditional::{EntityTag, Precondition, Validators};
 pub use date::Date;
 pub use encode::{
     ChunkPrefix, Encoded, ResponseHead, chunk_prefix, encode_chunk, encode_informational, encode_last_chunk,
@@ -51,6 +56,7 @@ pub use fields::{HeaderAll, Headers};
 pub use framing::BodyFraming;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 pub use limits::Limits;
+pub use range::{RANGES_MAX, Ranges, content_range, unsatisfied_range};
 pub use request::{Parsed, RequestHead, RequestView};
 pub use response::{ResponseHeadParser, ResponseView};
 pub use target::TargetForm;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub struct Metadata {
     pub is_file: bool,
     /// When it was last changed.
     pub modified: SystemTime,
+    /// Its number, which no other file of the same file system has at the same time.
+    pub inode: u64,
 }
 
 /// A file that is open for reading.
@@ -44,10 +46,7 @@ pub struct Metadata {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct File {
-    core: Rc<Core>,
-    inner: Inner,
-}
+pub struct File(Inner);
 
 enum Inner {
     Ring(tokio_uring::fs::File),
@@ -103,7 +102,26 @@ impl File {
                 Inner::Blocking(Arc::new(file))
             }
         };
-        Ok(Self { core: Rc::clone(core), inner })
+        Ok(Self(inner))
+    }
+
+    /// Takes a file that was opened by other means, for reading on the core that the calling thread runs. Outside of
+    /// a core it is read on blocking threads.
+    ///
+    /// ```
+    /// # let path = tempfile::NamedTempFile::new()?;
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let file = gimmal_runtime::File::from_std(std::fs::File::open(&path)?);
+    /// assert!(file.read_at(0).await?.is_empty());
+    /// # Ok::<(), std::io::Error>(()) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn from_std(file: std::fs::File) -> Self {
+        match Core::current().map(|core| core.backend()) {
+            Some(BackendKind::IoUring) => Self(Inner::Ring(tokio_uring::fs::File::from_std(file))),
+            Some(BackendKind::Epoll) | None => Self(Inner::Blocking(Arc::new(file))),
+        }
     }
 
     /// The file's length, kind and time of change.
@@ -111,7 +129,7 @@ impl File {
     /// # Errors
     /// What `statx(2)` fails with.
     pub async fn metadata(&self) -> io::Result<Metadata> {
-        let metadata = match &self.inner {
+        let metadata = match &self.0 {
             // A stat of an open file is answered from memory: no thread is worth it.
             Inner::Ring(file) => {
                 let copy = std::mem::ManuallyDrop::new(borrowed(file));
@@ -119,7 +137,12 @@ impl File {
             }
             Inner::Blocking(file) => file.metadata()?,
         };
-        Ok(Metadata { len: metadata.len(), is_file: metadata.is_file(), modified: metadata.modified()? })
+        Ok(Metadata {
+            len: metadata.len(),
+            is_file: metadata.is_file(),
+            modified: metadata.modified()?,
+            inode: metadata.ino(),
+        })
     }
 
     /// Reads up to 64 KiB from `position` into a pinned buffer; empty at the end of the file.
@@ -128,7 +151,8 @@ impl File {
     /// What `pread(2)` fails with.
     pub async fn read_at(&self, position: u64) -> io::Result<PinnedBytes> {
         // A pinned buffer belongs to this thread, so a blocking thread reads into memory of its own.
-        match (&self.inner, self.core.take_buffer()) {
+        let buffer = Core::current().and_then(|core| core.take_buffer());
+        match (&self.0, buffer) {
             (Inner::Ring(file), Some(buffer)) => {
                 let (read, buffer) = file.read_at(buffer, position).await;
                 Ok(buffer.freeze(read?))
@@ -139,7 +163,7 @@ impl File {
 
     async fn read_at_heap(&self, position: u64) -> io::Result<PinnedBytes> {
         let memory = vec![0; FILE_BUFFER_BYTES as usize];
-        let (mut memory, read) = match &self.inner {
+        let (mut memory, read) = match &self.0 {
             Inner::Ring(file) => {
                 let (read, memory) = file.read_at(memory, position).await;
                 (memory, read?)

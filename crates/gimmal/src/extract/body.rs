@@ -35,7 +35,11 @@ impl FromRequest for String {
 }
 
 /// Refuses a body of another media type.
-fn check_media_type(request: &Request, is_right: fn(&str) -> bool, wanted: &str) -> Result<(), Error> {
+pub(crate) fn check_media_type(
+    request: &Request,
+    is_right: fn(&str) -> bool,
+    wanted: &str,
+) -> Result<(), Error> {
     let given = request.header("content-type").unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     if is_right(essence) {

@@ -16,6 +16,7 @@ use crate::handler::Needs;
 use crate::request::{Request, RequestId};
 
 pub use body::Form;
+pub(crate) use body::check_media_type;
 pub use path::Path;
 pub use query::Query;
 

@@ -1,0 +1,53 @@
+//! One file.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use gimmal_runtime::{File, blocking};
+use http::{HeaderMap, StatusCode, header};
+
+use super::headers::media_type;
+use super::representation::Representation;
+use crate::error::Error;
+use crate::request::Request;
+use crate::response::Response;
+
+/// Answers a request with one file, whose path the server chooses: with conditions, ranges and media type as for the
+/// files of a folder. Never make the path from what a client has sent: that is what [`Files`](super::Files) is for.
+///
+/// ```no_run
+/// use gimmal::{App, HeaderValue, Request, Response, files, header};
+///
+/// async fn report(request: Request) -> Result<Response, gimmal::Error> {
+///     let name = HeaderValue::from_static("attachment; filename=\"report.pdf\"");
+///     Ok(files::file(&request, "/srv/reports/7.pdf").await?.with_header(header::CONTENT_DISPOSITION, name))
+/// }
+/// let app = App::new().get("/report", report);
+/// ```
+///
+/// # Errors
+/// 404 if it is not there or is no regular file, and 500 if it cannot be read.
+pub async fn file(request: &Request, path: impl AsRef<Path>) -> Result<Response, Error> {
+    let path = path.as_ref();
+    let media_type = path.to_str().map(media_type);
+    let path = path.to_owned();
+    let opened = blocking(move || {
+        // Asked before it is opened: to open a pipe is to wait for who writes to it.
+        let is_file = std::fs::metadata(&path)?.is_file();
+        if is_file { std::fs::File::open(path).map(Some) } else { Ok(None) }
+    });
+    let opened =
+        opened.await.map_err(|full| Error::status_only(StatusCode::SERVICE_UNAVAILABLE).with_source(full))?;
+    let file = match opened {
+        Ok(Some(file)) => Rc::new(File::from_std(file)),
+        Ok(None) => return Err(Error::status_only(StatusCode::NOT_FOUND)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::status_only(StatusCode::NOT_FOUND).with_source(error));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let metadata = file.metadata().await?;
+    let headers: HeaderMap =
+        media_type.map(|media_type| (header::CONTENT_TYPE, media_type)).into_iter().collect();
+    Ok(Representation::of_file(file, &metadata, headers).answer(request))
+}

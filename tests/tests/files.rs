@@ -1,0 +1,634 @@
+//! Files over real sockets, on both back ends.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use gimmal::files::{Embedded, Files};
+use gimmal::test::{TestResponse, TestServer};
+use gimmal::{App, Request, files};
+use gimmal_tests::{BACKENDS, Client, eventually, on_both, pattern, server, start};
+
+const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+const LONG_BYTES: usize = 300_000;
+
+fn set_modified(path: &Path, unix_secs: u64) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(unix_secs)).unwrap();
+}
+
+/// A folder `public` with a secret beside it.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "top secret").unwrap();
+    let public = folder.path().join("public");
+    for inner in ["docs", "empty", ".git", ".well-known"] {
+        fs::create_dir_all(public.join(inner)).unwrap();
+    }
+    for (path, text) in [
+        ("index.html", "<h1>home</h1>"),
+        ("docs/index.html", "<h1>docs</h1>"),
+        ("docs/a b.txt", "a space"),
+        ("ten.txt", "0123456789"),
+        ("nothing.txt", ""),
+        (".env", "top secret"),
+        (".git/config", "top secret"),
+        (".well-known/security.txt", "contact"),
+        ("empty/<b>&\"'.txt", "strange"),
+        ("empty/.hidden", "top secret"),
+    ] {
+        fs::write(public.join(path), text).unwrap();
+    }
+    fs::write(public.join("long.bin"), pattern(0, LONG_BYTES)).unwrap();
+    set_modified(&public.join("ten.txt"), 784_111_777);
+    folder
+}
+
+fn files_of(folder: &tempfile::TempDir) -> Files {
+    Files::open(folder.path().join("public")).unwrap()
+}
+
+fn get(server: &TestServer, target: &str, headers: &[(&str, &str)]) -> TestResponse {
+    let request =
+        headers.iter().fold(server.get(target), |request, (name, value)| request.header(name, value));
+    request.send().unwrap()
+}
+
+fn status(server: &TestServer, target: &str, headers: &[(&str, &str)]) -> u16 {
+    get(server, target, headers).status().as_u16()
+}
+
+#[test]
+fn files_indexes_and_folders() {
+    let folder = folder();
+    on_both(
+        || {
+            App::new()
+                .get("/own", async || "a route")
+                .files("/", files_of(&folder))
+                .files("/x/", files_of(&folder))
+        },
+        |server| {
+            for prefix in ["", "/x"] {
+                let path = |path: &str| format!("{prefix}{path}");
+                let home = get(server, &path("/"), &[]);
+                assert_eq!(
+                    (home.text(), home.header("content-type")),
+                    ("<h1>home</h1>", Some("text/html; charset=utf-8"))
+                );
+                assert_eq!(get(server, &path("/docs/"), &[]).text(), "<h1>docs</h1>");
+                assert_eq!(get(server, &path("/docs/a%20b.txt"), &[]).text(), "a space");
+                assert_eq!(get(server, &path("/nothing.txt"), &[]).text(), "");
+                let redirect = get(server, &path("/docs?a=b"), &[]);
+                assert_eq!(
+                    (redirect.status().as_u16(), redirect.header("location")),
+                    (307, Some("./docs/?a=b"))
+                );
+                assert_eq!(status(server, &path("/none"), &[]), 404);
+                assert_eq!(status(server, &path("/ten.txt/"), &[]), 404);
+                assert_eq!(status(server, &path("/empty/"), &[]), 404);
+                assert_eq!(status(server, &path("/empty"), &[]), 404);
+            }
+            assert_eq!(get(server, "/own", &[]).text(), "a route");
+            assert_eq!(get(server, "/x", &[]).header("location"), Some("./x/"));
+            assert_eq!(server.post("/ten.txt").send().unwrap().status(), 405);
+            let long = get(server, "/long.bin", &[]);
+            assert!(*long.bytes() == pattern(0, LONG_BYTES));
+            assert_eq!(long.header("content-length"), Some("300000"));
+            let head = server.head("/long.bin").send().unwrap();
+            for name in ["content-length", "etag", "last-modified", "content-type", "accept-ranges"] {
+                assert_eq!(head.header(name), long.header(name), "{name}");
+            }
+        },
+    );
+}
+
+#[test]
+fn path_traversal_in_any_encoding_finds_nothing() {
+    let folder = folder();
+    let public = folder.path().join("public");
+    symlink(folder.path().join("secret"), public.join("absolute-link")).unwrap();
+    symlink("../secret", public.join("relative-link")).unwrap();
+    symlink("..", public.join("folder-link")).unwrap();
+    symlink("/proc/self/root", public.join("magic-link")).unwrap();
+    symlink("loop", public.join("loop")).unwrap();
+    symlink("ten.txt", public.join("inner-link")).unwrap();
+    let attempts = [
+        "/../secret",
+        "/docs/../../secret",
+        "/..%2fsecret",
+        "/%2e%2e/secret",
+        "/%2E%2E%2Fsecret",
+        "/.%2e/secret",
+        "/%252e%252e%252fsecret",
+        "/%252e%252e/secret",
+        "/..%5csecret",
+        "/..\\secret",
+        "/%5c..%5csecret",
+        "/..%c0%afsecret",
+        "/%c0%ae%c0%ae/secret",
+        "/%e0%80%ae%e0%80%ae/secret",
+        "/..%00/secret",
+        "/ten.txt%00.html",
+        "/%00",
+        "/ten.txt%0a",
+        "/....//secret",
+        "/..;/secret",
+        "/.../secret",
+        "/docs/..",
+        "/docs/%2e%2e",
+        "/.",
+        "/%2e",
+        "/./secret",
+        "//../secret",
+        "/docs//..//..//secret",
+        "/%u002e%u002e/secret",
+        "/%ff",
+        "/%",
+        "/ten.txt::$DATA",
+        "/c:/secret",
+        "/file:///etc/passwd",
+        "/%2fetc/passwd",
+        "/docs%2f..%2f..%2fsecret",
+        "/absolute-link",
+        "/relative-link",
+        "/folder-link/secret",
+        "/folder-link/",
+        "/magic-link/etc/passwd",
+        "/loop",
+        "/.env",
+        "/.git/config",
+        "/%2eenv",
+        "/%2egit/config",
+        "/.git/",
+        "/empty/.hidden",
+        "/docs/../.env",
+    ];
+    for listed in [false, true] {
+        on_both(
+            || {
+                let files = files_of(&folder).fallback_file("index.html");
+                App::new().files("/", if listed { files.list_folders() } else { files })
+            },
+            |server| {
+                for attempt in attempts {
+                    let mut client = Client::connect(server.address());
+                    client.send(format!("GET {attempt} HTTP/1.1\r\nHost: a\r\n\r\n"));
+                    let answer = client.message();
+                    assert!(matches!(answer.status, 400 | 404), "{attempt}: {answer:?}");
+                    assert!(!answer.text().contains("secret"), "{attempt}");
+                }
+                assert_eq!(get(server, "/inner-link", &[]).text(), "0123456789");
+                assert_eq!(get(server, "/.well-known/security.txt", &[]).text(), "contact");
+            },
+        );
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_not_served_and_waits_for_nobody() {
+    let folder = folder();
+    let pipe = folder.path().join("public/pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let socket = std::os::unix::net::UnixListener::bind(folder.path().join("public/socket")).unwrap();
+    on_both(
+        || {
+            let pipe = pipe.clone();
+            let one = async move |request: Request| files::file(&request, &pipe).await;
+            App::new().get("/one", one).files("/", files_of(&folder))
+        },
+        |server| {
+            for target in ["/pipe", "/socket", "/one"] {
+                assert_eq!(status(server, target, &[]), 404, "{target}");
+            }
+        },
+    );
+    drop(socket);
+}
+
+#[test]
+fn conditions() {
+    let folder = folder();
+    on_both(
+        || App::new().files("/", files_of(&folder)),
+        |server| {
+            let first = get(server, "/ten.txt", &[]);
+            let tag = first.header("etag").unwrap().to_owned();
+            let weak = format!("W/{tag}");
+            assert_eq!(first.header("last-modified"), Some(MODIFIED));
+            let (before, after) = ("Sun, 06 Nov 1994 08:49:36 GMT", "Sun, 06 Nov 1994 08:49:38 GMT");
+            let table: &[(&[(&str, &str)], u16)] = &[
+                (&[("if-none-match", &tag)], 304),
+                (&[("if-none-match", &weak)], 304),
+                (&[("if-none-match", "*")], 304),
+                (&[("if-none-match", "\"other\"")], 200),
+                (&[("if-none-match", "\"other\""), ("if-modified-since", MODIFIED)], 200),
+                (&[("if-modified-since", MODIFIED)], 304),
+                (&[("if-modified-since", before)], 200),
+                (&[("if-modified-since", "never")], 200),
+                (&[("if-match", &tag)], 200),
+                (&[("if-match", &weak)], 412),
+                (&[("if-match", "\"other\"")], 412),
+                (&[("if-match", &tag), ("if-unmodified-since", before)], 200),
+                (&[("if-unmodified-since", before)], 412),
+                (&[("if-unmodified-since", after)], 200),
+                (&[("if-match", &tag), ("if-none-match", &tag)], 304),
+                (&[("range", "bytes=0-1"), ("if-range", &tag)], 206),
+                (&[("range", "bytes=0-1"), ("if-range", MODIFIED)], 206),
+                (&[("range", "bytes=0-1"), ("if-range", &weak)], 200),
+                (&[("range", "bytes=0-1"), ("if-range", before)], 200),
+                (&[("range", "bytes=90-"), ("if-range", "\"other\"")], 200),
+                (&[("range", "bytes=90-"), ("if-none-match", &tag)], 304),
+                (&[("range", "bytes=90-"), ("if-match", "\"other\"")], 412),
+            ];
+            for (headers, expected) in table {
+                let answer = get(server, "/ten.txt", headers);
+                assert_eq!(answer.status().as_u16(), *expected, "{headers:?}");
+                if *expected == 304 {
+                    assert_eq!((answer.header("etag"), answer.header("content-type")), (Some(&*tag), None));
+                    assert!(answer.bytes().is_empty());
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn ranges() {
+    let folder = folder();
+    on_both(
+        || {
+            App::new()
+                .files("/", files_of(&folder))
+                .files("/in", Embedded::new().file("ten.txt", b"0123456789"))
+        },
+        |server| {
+            for target in ["/ten.txt", "/in/ten.txt"] {
+                let table = [
+                    ("bytes=0-3", 206, "0123", Some("bytes 0-3/10")),
+                    ("bytes=-3", 206, "789", Some("bytes 7-9/10")),
+                    ("bytes=4-", 206, "456789", Some("bytes 4-9/10")),
+                    ("bytes=9-99, 20-", 206, "9", Some("bytes 9-9/10")),
+                    ("bytes=10-", 416, "Range Not Satisfiable", Some("bytes */10")),
+                    ("bytes=3-2", 200, "0123456789", None),
+                    ("bytes=0-,0-,0-", 200, "0123456789", None),
+                    ("seconds=1-2", 200, "0123456789", None),
+                ];
+                for (range, status, text, content_range) in table {
+                    let answer = get(server, target, &[("range", range)]);
+                    assert_eq!(
+                        (answer.status().as_u16(), answer.text(), answer.header("content-range")),
+                        (status, text, content_range),
+                        "{target} {range}"
+                    );
+                }
+                let several = get(server, target, &[("range", "bytes=0-1, 4-5,-1")]);
+                let media_type = several.header("content-type").unwrap();
+                let boundary = media_type.strip_prefix("multipart/byteranges; boundary=").unwrap();
+                let part = |range: &str, text: &str| {
+                    let media_type = "text/plain; charset=utf-8";
+                    format!(
+                        "\r\n--{boundary}\r\nContent-Range: bytes {range}/10\r\nContent-Type: {media_type}\r\n\r\n{text}"
+                    )
+                };
+                let parts = [part("0-1", "01"), part("4-5", "45"), part("9-9", "9")].concat();
+                assert_eq!(several.text(), format!("{parts}\r\n--{boundary}--\r\n"));
+                // RFC 9110 section 14.2: for GET alone.
+                let head = server.head(target).header("range", "bytes=0-3").send().unwrap();
+                assert_eq!((head.status().as_u16(), head.header("content-length")), (200, Some("10")));
+            }
+            let (from, to) = (65_500, 200_000);
+            let middle = get(server, "/long.bin", &[("range", &format!("bytes={from}-{}", to - 1))]);
+            assert!(*middle.bytes() == pattern(from, (to - from) as usize));
+        },
+    );
+}
+
+#[test]
+fn curl_resumes_and_revalidates() {
+    let folder = folder();
+    on_both(
+        || App::new().files("/", files_of(&folder)),
+        |server| {
+            let run = |arguments: &[&str]| {
+                let output =
+                    Command::new("curl").args(["-sS", "--fail", "--max-time", "30"]).args(arguments).output();
+                let output = output.expect("curl is installed: these tests need it");
+                assert!(output.status.success(), "{arguments:?}: {output:?}");
+                String::from_utf8_lossy(&output.stdout).into_owned()
+            };
+            let out = tempfile::tempdir().unwrap();
+            let (file, tag) = (out.path().join("long.bin"), out.path().join("tag"));
+            let (file, tag) = (file.to_str().unwrap(), tag.to_str().unwrap());
+            let url = format!("{}/long.bin", server.url());
+            fs::write(file, pattern(0, 100_001)).unwrap();
+            run(&["--continue-at", "-", "--output", file, &url]);
+            assert!(fs::read(file).unwrap() == pattern(0, LONG_BYTES));
+            run(&["--etag-save", tag, "--output", file, &url]);
+            let again = [
+                "--etag-compare",
+                tag,
+                "--output",
+                file,
+                "--write-out",
+                "%{http_code} %{size_download}",
+                &url,
+            ];
+            assert_eq!(run(&again), "304 0");
+            let newer = ["--time-cond", file, "--output", "/dev/null", "--write-out", "%{http_code}", &url];
+            assert_eq!(run(&newer), "304");
+            let two = run(&["--range", "0-0,-1", &format!("{}/ten.txt", server.url())]);
+            assert!(two.contains("\r\n\r\n0\r\n--") && two.contains("\r\n\r\n9\r\n--"), "{two}");
+        },
+    );
+}
+
+#[test]
+fn compressed_siblings() {
+    let folder = folder();
+    let public = folder.path().join("public");
+    for (name, text) in [
+        ("app.js", "plain"),
+        ("app.js.br", "as br"),
+        ("app.js.gz", "as gzip"),
+        ("app.js.zst", "as zstd"),
+        ("old.js", "plain"),
+        ("old.js.gz", "stale"),
+    ] {
+        fs::write(public.join(name), text).unwrap();
+    }
+    set_modified(&public.join("old.js.gz"), 784_111_777);
+    let inside =
+        || Embedded::new().file("app.js", b"plain").file("app.js.br", b"as br").file("app.js.gz", b"as gzip");
+    on_both(
+        || App::new().files("/", files_of(&folder).precompressed()).files("/in", inside()),
+        |server| {
+            let table = [
+                ("/app.js", "gzip, deflate, br, zstd", "as br", Some("br")),
+                ("/app.js", "gzip, zstd", "as zstd", Some("zstd")),
+                ("/app.js", "gzip;q=1, br;q=0.2", "as gzip", Some("gzip")),
+                ("/app.js", "br;q=0, gzip;q=0", "plain", None),
+                ("/app.js", "identity", "plain", None),
+                ("/old.js", "gzip", "plain", None),
+                ("/in/app.js", "gzip, br", "as br", Some("br")),
+                ("/in/app.js", "gzip", "as gzip", Some("gzip")),
+                ("/in/app.js", "zstd", "plain", None),
+            ];
+            let mut tags = HashSet::new();
+            for (target, accepted, text, coding) in table {
+                let answer = get(server, target, &[("accept-encoding", accepted)]);
+                assert_eq!(
+                    (answer.text(), answer.header("content-encoding")),
+                    (text, coding),
+                    "{target} {accepted}"
+                );
+                assert_eq!(answer.header("vary"), Some("accept-encoding"));
+                assert_eq!(answer.header("content-type"), Some("text/javascript; charset=utf-8"));
+                tags.insert(answer.header("etag").unwrap().to_owned());
+            }
+            assert_eq!(tags.len(), 8, "each coding has a tag of its own");
+            let part = get(server, "/app.js", &[("accept-encoding", "br"), ("range", "bytes=3-")]);
+            assert_eq!((part.text(), part.header("content-range")), ("br", Some("bytes 3-4/5")));
+        },
+    );
+}
+
+#[test]
+fn cache_control_media_types_and_fallback() {
+    let folder = folder();
+    on_both(
+        || {
+            let rules = files_of(&folder)
+                .cache_control("docs/*", "max-age=60")
+                .cache_control("*", "no-cache")
+                .media_type("BIN", "application/x-pattern")
+                .fallback_file("index.html");
+            let inside = Embedded::new().file("index.html", b"inside").fallback_file("index.html");
+            App::new().files("/", rules).files("/in", inside.cache_control("*", "no-store"))
+        },
+        |server| {
+            assert_eq!(get(server, "/docs/", &[]).header("cache-control"), Some("max-age=60"));
+            assert_eq!(get(server, "/ten.txt", &[]).header("cache-control"), Some("no-cache"));
+            assert_eq!(get(server, "/long.bin", &[]).header("content-type"), Some("application/x-pattern"));
+            let browser = [("accept", "text/html,application/xhtml+xml,*/*;q=0.8")];
+            for (target, text) in
+                [("/people/7", "<h1>home</h1>"), ("/in/people/7", "inside"), ("/in/", "inside")]
+            {
+                assert_eq!(get(server, target, &browser).text(), text);
+            }
+            assert_eq!(status(server, "/people/7", &[("accept", "application/json")]), 404);
+            assert_eq!(status(server, "/in/people/7", &[]), 404);
+            assert_eq!(status(server, "/.env", &browser), 404);
+            assert_eq!(get(server, "/in", &[]).header("location"), Some("./in/"));
+            assert_eq!(get(server, "/in/", &[]).header("cache-control"), Some("no-store"));
+        },
+    );
+}
+
+#[test]
+fn script_in_the_name_of_a_file_is_escaped_in_the_listing() {
+    let folder = folder();
+    on_both(
+        || App::new().files("/", files_of(&folder).list_folders()),
+        |server| {
+            let listing = get(server, "/empty/", &[]);
+            assert_eq!(listing.header("content-type"), Some("text/html; charset=utf-8"));
+            let page = listing.text();
+            assert!(page.contains(">&lt;b&gt;&amp;&quot;&#39;.txt</a>"), "{page}");
+            assert!(!page.contains("<b>") && !page.contains("hidden"), "{page}");
+            let link = page.split("href=\"./").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+            assert_eq!(get(server, &format!("/empty/{link}"), &[]).text(), "strange");
+            assert_eq!(get(server, "/empty", &[]).header("location"), Some("./empty/"));
+            assert_eq!(get(server, "/", &[]).text(), "<h1>home</h1>", "an index file comes first");
+        },
+    );
+}
+
+#[test]
+fn replaced_and_removed_files_are_noticed() {
+    let folder = folder();
+    let public = folder.path().join("public");
+    for stale_after in [Duration::ZERO, Duration::from_millis(200)] {
+        on_both(
+            || App::new().files("/", files_of(&folder).stale_after(stale_after)),
+            |server| {
+                fs::write(public.join("new"), "first").unwrap();
+                let first = get(server, "/new", &[]);
+                assert_eq!(first.text(), "first");
+                fs::write(public.join("next"), "second").unwrap();
+                fs::rename(public.join("next"), public.join("new")).unwrap();
+                eventually("the new file is served", || get(server, "/new", &[]).text() == "second");
+                assert_ne!(get(server, "/new", &[]).header("etag"), first.header("etag"));
+                // What is written in place shows at once, cached or not.
+                fs::write(public.join("new"), "in place").unwrap();
+                assert_eq!(get(server, "/new", &[]).text(), "in place");
+                fs::remove_file(public.join("new")).unwrap();
+                eventually("the file is gone", || status(server, "/new", &[]) == 404);
+            },
+        );
+    }
+}
+
+/// Nothing is kept open of a file that was removed, once it is stale.
+#[test]
+fn removed_files_give_their_descriptors_back() {
+    let folder = folder();
+    let removed = folder.path().join("public/removed");
+    let open = || {
+        let all = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        all.filter_map(|entry| fs::read_link(entry.path()).ok())
+            .filter(|target| target.starts_with(&removed))
+            .count()
+    };
+    let deleted = || {
+        let all = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let name = format!("{} (deleted)", removed.display());
+        all.filter_map(|entry| fs::read_link(entry.path()).ok())
+            .filter(|target| target.to_str() == Some(&name))
+            .count()
+    };
+    on_both(
+        || App::new().files("/", files_of(&folder).stale_after(Duration::from_millis(100))),
+        |server| {
+            fs::write(&removed, "here").unwrap();
+            assert_eq!(get(server, "/removed", &[]).text(), "here");
+            fs::remove_file(&removed).unwrap();
+            eventually("the file is closed", || open() + deleted() == 0);
+        },
+    );
+}
+
+/// Clients in parallel get one state of the file or the other, byte for byte, while it is replaced all the time.
+#[test]
+fn files_that_are_replaced_while_they_are_sent_stay_whole() {
+    const STATES: usize = 4;
+    const BYTES: usize = 700_000;
+    let folder = folder();
+    let public = folder.path().join("public");
+    let state = |number: usize| -> Vec<u8> { vec![b'a' + number as u8; BYTES + number] };
+    let replace = |number: usize| {
+        fs::write(public.join(".next"), state(number % STATES)).unwrap();
+        fs::rename(public.join(".next"), public.join("state")).unwrap();
+    };
+    on_both(
+        || App::new().files("/", files_of(&folder).stale_after(Duration::from_millis(5))),
+        |server| {
+            replace(0);
+            let done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let clients: Vec<_> = (0..4)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            let mut seen = HashSet::new();
+                            for _ in 0..40 {
+                                let body = get(server, "/state", &[]).bytes().clone();
+                                let number = body.len() - BYTES;
+                                assert!(*body == state(number), "state {number} is torn");
+                                seen.insert(number);
+                            }
+                            seen
+                        })
+                    })
+                    .collect();
+                scope.spawn(|| {
+                    for number in 1.. {
+                        if done.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        replace(number);
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                });
+                let seen: HashSet<_> =
+                    clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+                done.store(true, Ordering::Relaxed);
+                assert!(seen.len() > 1, "the file was replaced while it was sent");
+            });
+        },
+    );
+}
+
+#[test]
+fn a_file_that_shrinks_in_the_middle_ends_the_connection() {
+    const BYTES: u64 = 64 << 20;
+    let folder = folder();
+    let path = folder.path().join("public/shrinks");
+    for backend in BACKENDS {
+        let server = start(server(App::new().files("/", files_of(&folder)), backend));
+        fs::File::create(&path).unwrap().set_len(BYTES).unwrap();
+        let mut client = Client::connect(server.address());
+        client.send("GET /shrinks HTTP/1.1\r\nHost: a\r\n\r\n");
+        // It reads nothing until the file is short, so most of it is still to be read then.
+        std::thread::sleep(Duration::from_millis(100));
+        fs::File::options().write(true).open(&path).unwrap().set_len(1000).unwrap();
+        let mut received = 0;
+        let mut stream = client.stream();
+        let mut buffer = vec![0; 1 << 20];
+        while let Ok(read @ 1..) = std::io::Read::read(&mut stream, &mut buffer) {
+            received += read as u64;
+        }
+        assert!((1000..BYTES).contains(&received), "{backend:?}: {received} bytes came");
+        assert_eq!(get(&server, "/shrinks", &[]).bytes().len(), 1000);
+    }
+}
+
+/// The root may be a link to the release of the day.
+#[test]
+fn the_folder_itself_may_be_replaced() {
+    let folder = folder();
+    for release in ["one", "two"] {
+        fs::create_dir(folder.path().join(release)).unwrap();
+        fs::write(folder.path().join(release).join("name"), release).unwrap();
+    }
+    let current = folder.path().join("current");
+    on_both(
+        || {
+            let _ = fs::remove_file(&current);
+            symlink("one", &current).unwrap();
+            App::new().files("/", Files::open(&current).unwrap().stale_after(Duration::from_millis(20)))
+        },
+        |server| {
+            assert_eq!(get(server, "/name", &[]).text(), "one");
+            symlink("two", folder.path().join("next")).unwrap();
+            fs::rename(folder.path().join("next"), &current).unwrap();
+            eventually("the new release is served", || get(server, "/name", &[]).text() == "two");
+        },
+    );
+    let missing = Files::open(folder.path().join("none")).unwrap_err();
+    assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+fn one_file() {
+    let folder = folder();
+    on_both(
+        || {
+            let path = folder.path().join("public/ten.txt");
+            let none = folder.path().join("none");
+            App::new()
+                .get("/one", async move |request: Request| files::file(&request, &path).await)
+                .get("/none", async move |request: Request| files::file(&request, &none).await)
+        },
+        |server| {
+            let one = get(server, "/one", &[]);
+            assert_eq!((one.text(), one.header("last-modified")), ("0123456789", Some(MODIFIED)));
+            assert_eq!(one.header("content-type"), Some("text/plain; charset=utf-8"));
+            assert_eq!(get(server, "/one", &[("range", "bytes=2-3")]).text(), "23");
+            assert_eq!(status(server, "/one", &[("if-none-match", one.header("etag").unwrap())]), 304);
+            assert_eq!(status(server, "/none", &[]), 404);
+        },
+    );
+}
+
+/// A service's own tests may ask for files without a server.
+#[tokio::test(flavor = "current_thread")]
+async fn files_in_memory() {
+    let folder = folder();
+    let client = gimmal::test::TestClient::new(App::new().files("/", files_of(&folder))).unwrap();
+    assert_eq!(client.get("/ten.txt").send().await.text(), "0123456789");
+    assert_eq!(client.get("/ten.txt").header("range", "bytes=1-2").send().await.text(), "12");
+}
