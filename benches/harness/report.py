@@ -26,6 +26,26 @@ def write(document: dict[str, object], path: Path) -> None:
     html = TEMPLATE.read_text().replace("/*DATA*/", data).replace("/*LIBRARY*/", library)
     path.write_text(html)
     print(f"report:  {path}")
+    path.with_suffix(".md").write_text(table(document))
+    print(f"table:   {path.with_suffix('.md')}")
+
+
+def table(document: dict[str, object]) -> str:
+    """Server CPU for one request, as Markdown: what docs/BENCHMARKS.md shows."""
+    results = document["results"]
+    rows = [row for row in document["rows"] if row in results]
+    figure = {row: "bytes_per_connection" if row.startswith("idle-") else "cpu_us" for row in rows}
+    lines = [f"| server | {' | '.join(rows)} |", "| --- |" + " ---: |" * len(rows)]
+    for server in document["servers"]:
+        values = [results[row].get(server["name"], {}).get(figure[row]) for row in rows]
+        cells = [readable(value["median"]) if value else "–" for value in values]
+        if any(values):
+            lines.append(f"| {server['name']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def readable(value: float) -> str:
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def chart_library(folder: Path) -> str:
