@@ -4,6 +4,7 @@
 //!   response goes out. A handler takes the [`Session`], and logs people in with [`Login`].
 //! * [`Authenticator`] is the middleware for programs: Basic, Digest, Bearer tokens, API keys and client certificates,
 //!   as many of them as are switched on. What is refused is answered with one 401 that offers them all.
+//! * `OidcLogin` (cargo feature `oidc`) is the login at an OpenID provider, as routes.
 //! * Whatever proved it, a handler takes a [`Principal`], or an `Option<Principal>` where nobody need be logged in.
 //! * [`Route::require`](crate::Route::require) and [`App::require`](crate::App::require) are the guards, and
 //!   [`Authorizer`] asks within a handler. [`App::deny_by_default`](crate::App::deny_by_default) makes a route without a
@@ -45,6 +46,8 @@ mod fetcher;
 mod guard;
 mod login;
 mod offer;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod recorder;
 mod session;
 mod tokens;
@@ -66,6 +69,8 @@ pub use gimmal_security::{Mechanism, Principal, Requirement};
 pub(crate) use guard::Guard;
 pub use guard::Refused;
 pub use login::Login;
+#[cfg(feature = "oidc")]
+pub use oidc::OidcLogin;
 pub use session::{Session, Sessions};
 pub use users::{MemoryUsers, User, UserStore};
 
@@ -78,6 +83,6 @@ fn now() -> u64 {
 }
 
 /// The examples of the guide compile.
-#[cfg(all(doctest, feature = "cedar", feature = "sqlite"))]
+#[cfg(all(doctest, feature = "cedar", feature = "oidc", feature = "sqlite"))]
 #[doc = include_str!("../../../../docs/authentication.md")]
 struct AuthenticationGuide;

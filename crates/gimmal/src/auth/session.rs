@@ -52,6 +52,11 @@ trait DynSessions: Send + Sync {
         issuer: &'a str,
         provider_session_id: &'a str,
     ) -> BoxFuture<'a, Result<usize, SessionStoreError>>;
+    #[cfg(feature = "oidc")]
+    fn end_by_provider<'a>(
+        &'a self,
+        token: &'a gimmal_security::oidc::LogoutToken,
+    ) -> BoxFuture<'a, Result<usize, SessionStoreError>>;
     fn remove_expired(&self) -> BoxFuture<'_, Result<usize, SessionStoreError>>;
 }
 
@@ -93,6 +98,14 @@ impl<S: SessionStore + Send + Sync> DynSessions for session::Sessions<S> {
         provider_session_id: &'a str,
     ) -> BoxFuture<'a, Result<usize, SessionStoreError>> {
         Box::pin(self.log_out_provider_session(issuer, provider_session_id))
+    }
+
+    #[cfg(feature = "oidc")]
+    fn end_by_provider<'a>(
+        &'a self,
+        token: &'a gimmal_security::oidc::LogoutToken,
+    ) -> BoxFuture<'a, Result<usize, SessionStoreError>> {
+        Box::pin(token.end_sessions(self))
     }
 
     fn remove_expired(&self) -> BoxFuture<'_, Result<usize, SessionStoreError>> {
@@ -191,6 +204,15 @@ impl Sessions {
         provider_session_id: &str,
     ) -> Result<usize, SessionStoreError> {
         self.sessions.log_out_provider_session(issuer, provider_session_id).await
+    }
+
+    /// Ends the sessions that an OpenID provider's logout token is about.
+    #[cfg(feature = "oidc")]
+    pub(super) async fn end_by_provider(
+        &self,
+        token: &gimmal_security::oidc::LogoutToken,
+    ) -> Result<usize, Error> {
+        self.sessions.end_by_provider(token).await.map_err(unavailable)
     }
 
     /// The refusal of a request that a page of another site may have sent.
@@ -350,6 +372,14 @@ impl Session {
     /// [`log_in`](Self::log_in) for a login that was recorded already.
     pub(super) fn log_in_recorded(&self, principal: Principal) {
         self.change(|session| session.log_in(principal));
+    }
+
+    /// Logs in whom an OpenID provider has proved, in such a way that the provider can end the session.
+    #[cfg(feature = "oidc")]
+    pub(super) fn log_in_with_provider(&self, login: &gimmal_security::oidc::Login) {
+        self.change(|session| login.log_in(session));
+        let mechanism = login.principal.mechanism();
+        self.0.recorder.record(AuditEvent::LoginSucceeded { mechanism }, Some(login.principal.id()));
     }
 
     /// Notes in which session of which OpenID provider the login was made.

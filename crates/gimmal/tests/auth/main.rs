@@ -2,6 +2,8 @@
 
 mod guards;
 mod mechanisms;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod passwords;
 mod sessions;
 

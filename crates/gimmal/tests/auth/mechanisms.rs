@@ -149,11 +149,11 @@ print(send("pay 1", "pay 1"), send("pay 9", "pay 1"))
     );
 }
 
-fn signing_key() -> SigningKey {
+pub(crate) fn signing_key() -> SigningKey {
     SigningKey::from_pkcs8(&KeyPair::generate().unwrap().serialize_der(), Algorithm::ES256, "k1").unwrap()
 }
 
-fn key_set(key: &SigningKey) -> String {
+pub(crate) fn key_set(key: &SigningKey) -> String {
     json!({ "keys": [key.public_jwk()] }).to_string()
 }
 
