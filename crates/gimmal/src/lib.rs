@@ -40,6 +40,7 @@ mod middleware;
 mod outgoing;
 #[cfg(feature = "client")]
 pub mod proxy;
+mod proxy_protocol;
 mod request;
 mod response;
 mod router;
