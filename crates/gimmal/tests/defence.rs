@@ -128,7 +128,7 @@ fn clickjacking_and_injected_script() {
     assert_ne!(first.text(), second.text(), "a nonce is used once");
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
-        ("referrer-policy", "no-referrer"),
+        ("referrer-policy", "same-origin"),
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),
     ] {
