@@ -4,6 +4,7 @@ use std::any::TypeId;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gimmal_runtime::Address;
+use gimmal_security::forwarded::TrustedProxies;
 use gimmal_security::tls::Exposure;
 use gimmal_security::{Finding, Severity};
 
@@ -116,7 +117,8 @@ fn is_local(binding: &Binding) -> bool {
 
 fn check_binding(binding: &Binding) -> Vec<Finding> {
     let local = is_local(binding);
-    match (&binding.tls, &binding.protocol) {
+    let mut findings: Vec<_> = binding.proxies.iter().flat_map(TrustedProxies::check).collect();
+    findings.extend(match (&binding.tls, &binding.protocol) {
         (Some(tls), _) => {
             let exposure = if local { Exposure::Loopback } else { Exposure::Network };
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -138,5 +140,6 @@ fn check_binding(binding: &Binding) -> Vec<Finding> {
             cure: "serve it with Server::tcp_tls, unless the service encrypts by itself".to_owned(),
         }],
         (None, _) => Vec::new(),
-    }
+    });
+    findings
 }

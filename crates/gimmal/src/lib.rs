@@ -50,6 +50,7 @@ pub mod multipart;
 mod outgoing;
 #[cfg(feature = "client")]
 pub mod proxy;
+mod proxy_protocol;
 mod request;
 mod response;
 mod router;

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gimmal_runtime::{Core, Listener, LocalFuture, Signal, Signals, Stream as Socket};
+use gimmal_runtime::{Address, Core, Listener, LocalFuture, Signal, Signals, Stream as Socket};
+use gimmal_security::forwarded::TrustedProxies;
 use gimmal_security::tls::{TlsError, TlsServerConfig};
 use http::{HeaderValue, StatusCode, header};
 use tracing::Instrument;
@@ -16,6 +17,7 @@ use crate::certificates::Certificates;
 use crate::connection;
 use crate::error::Error;
 use crate::handshakes::Handshakes;
+use crate::proxy_protocol;
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
 use crate::router::{AppError, Blueprint};
@@ -74,9 +76,9 @@ struct Acceptor {
 async fn accept(core: Rc<Core>, listener: Listener, acceptor: Rc<Acceptor>) {
     while let Some(socket) = listener.accept().await {
         let span = tracing::debug_span!("connection", id = %socket.id());
-        let serving = match &acceptor.binding.tls {
-            Some(_) => LocalFuture::new(Rc::clone(&acceptor).serve_tls(socket)),
-            None => acceptor.serve(Stream::plain(socket)),
+        let serving = match &acceptor.binding {
+            Binding { tls: None, proxies: None, .. } => acceptor.serve(Stream::plain(socket)),
+            _ => LocalFuture::new(Rc::clone(&acceptor).begin_and_serve(socket)),
         };
         if span.is_disabled() {
             core.spawn(serving);
@@ -96,13 +98,43 @@ impl Acceptor {
         }
     }
 
-    async fn serve_tls(self: Rc<Self>, socket: Socket) {
-        let Some(tls) = &self.binding.tls else { return };
-        // Boxed, so that an open connection does not keep the room that its handshake took.
-        let Some(stream) = Box::pin(self.handshake(socket, tls)).await else { return };
+    async fn begin_and_serve(self: Rc<Self>, socket: Socket) {
+        // Boxed, so that an open connection does not keep the room that its beginning took.
+        let Some(stream) = Box::pin(self.begin(socket)).await else { return };
         let serving = self.serve(stream);
         drop(self);
         serving.await;
+    }
+
+    /// What comes before the service's first byte: a proxy's word on who the client is, and the TLS handshake.
+    async fn begin(&self, socket: Socket) -> Option<Stream> {
+        let client = match &self.binding.proxies {
+            Some(proxies) => self.read_proxy_header(&socket, proxies).await?,
+            None => None,
+        };
+        let stream = match &self.binding.tls {
+            Some(tls) => self.handshake(socket, tls).await?,
+            None => Stream::plain(socket),
+        };
+        if let Some(client) = client {
+            stream.set_peer(client);
+        }
+        Some(stream)
+    }
+
+    /// The client; `None` inside if the proxy speaks for itself.
+    async fn read_proxy_header(&self, socket: &Socket, proxies: &TrustedProxies) -> Option<Option<Address>> {
+        socket.set_deadline(Some(self.service.config.timeouts.header_read));
+        match proxy_protocol::read(socket, proxies).await {
+            Ok(client) => {
+                socket.set_deadline(None);
+                Some(client)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection was refused where the PROXY protocol is required");
+                None
+            }
+        }
     }
 
     async fn handshake(&self, socket: Socket, tls: &TlsServerConfig) -> Option<Stream> {

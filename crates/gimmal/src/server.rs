@@ -11,7 +11,9 @@ use gimmal_runtime::{
     CoresBuilder, CoresError, ListenError, ListenOptions, Listeners, LocalFuture, Options, Snapshot,
 };
 use gimmal_security::Finding;
+use gimmal_security::forwarded::TrustedProxies;
 use gimmal_security::tls::{TlsConfigError, TlsServerConfig};
+use ipnet::IpNet;
 
 use crate::app::App;
 use crate::certificates::Certificates;
@@ -68,6 +70,14 @@ pub(crate) struct Binding {
     pub(crate) address: String,
     pub(crate) protocol: Protocol,
     pub(crate) tls: Option<TlsServerConfig>,
+    /// Who may connect, and must then say with the PROXY protocol who the client is.
+    pub(crate) proxies: Option<TrustedProxies>,
+}
+
+impl Binding {
+    fn new(address: &dyn fmt::Display, protocol: Protocol, tls: Option<TlsServerConfig>) -> Self {
+        Self { address: address.to_string(), protocol, tls, proxies: None }
+    }
 }
 
 /// A server: an [`App`], addresses, and how they are served. All limits and time-outs are on by default.
@@ -110,7 +120,7 @@ impl Server {
     /// called several times.
     #[must_use]
     pub fn bind(mut self, address: impl fmt::Display) -> Self {
-        self.bindings.push(Binding { address: address.to_string(), protocol: Protocol::Http, tls: None });
+        self.bindings.push(Binding::new(&address, Protocol::Http, None));
         self
     }
 
@@ -128,23 +138,43 @@ impl Server {
     /// ```
     #[must_use]
     pub fn bind_tls(mut self, address: impl fmt::Display, tls: &TlsServerConfig) -> Self {
-        let (address, tls) = (address.to_string(), Some(tls.clone()));
-        self.bindings.push(Binding { address, protocol: Protocol::Http, tls });
+        self.bindings.push(Binding::new(&address, Protocol::Http, Some(tls.clone())));
         self
     }
 
     /// Answers every request on an address in plain HTTP with a redirect (308) to the same place over HTTPS, on `port`.
     #[must_use]
     pub fn redirect_to_https(mut self, address: impl fmt::Display, port: u16) -> Self {
-        let (address, protocol) = (address.to_string(), Protocol::RedirectToHttps(port));
-        self.bindings.push(Binding { address, protocol, tls: None });
+        self.bindings.push(Binding::new(&address, Protocol::RedirectToHttps(port), None));
+        self
+    }
+
+    /// Requires the PROXY protocol (version 1 or 2) on the address that was given last, from proxies in these networks:
+    /// [`Request::peer_addr`](crate::Request::peer_addr) is then the client that the proxy names. The header comes
+    /// before TLS, within [`Timeouts::header_read`]. A connection from elsewhere, or without a header, is closed without
+    /// an answer. A proxy on a Unix socket counts as one at 127.0.0.1.
+    ///
+    /// ```no_run
+    /// use gimmal::{App, Server};
+    ///
+    /// let app = App::new().get("/", async || "Hello, World!");
+    /// Server::new(app).bind("0.0.0.0:8080").proxy_protocol(["10.0.0.0/24".parse()?]).run()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If no address was given before.
+    #[must_use]
+    pub fn proxy_protocol(mut self, trusted: impl IntoIterator<Item = IpNet>) -> Self {
+        let binding = self.bindings.last_mut().expect("Server::proxy_protocol comes after an address");
+        // Which field they write is of no matter here.
+        binding.proxies = Some(TrustedProxies::forwarded(trusted));
         self
     }
 
     /// Serves the app on an address before all others.
     pub(crate) fn bind_first(mut self, address: &str) -> Self {
-        let address = address.to_owned();
-        self.bindings.insert(0, Binding { address, protocol: Protocol::Http, tls: None });
+        self.bindings.insert(0, Binding::new(&address, Protocol::Http, None));
         self
     }
 
@@ -170,8 +200,7 @@ impl Server {
         service: impl Fn(Stream) -> F + Send + Sync + 'static,
     ) -> Self {
         let service = Arc::new(move |stream| LocalFuture::new(service(stream)));
-        let (address, protocol) = (address.to_string(), Protocol::Tcp(service));
-        self.bindings.push(Binding { address, protocol, tls: None });
+        self.bindings.push(Binding::new(&address, Protocol::Tcp(service), None));
         self
     }
 

@@ -128,7 +128,7 @@ fn clickjacking_and_injected_script() {
     assert_ne!(first.text(), second.text(), "a nonce is used once");
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
-        ("referrer-policy", "no-referrer"),
+        ("referrer-policy", "same-origin"),
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),
     ] {
@@ -467,6 +467,114 @@ fn hsts_and_redirect_over_tls() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(answer.contains("strict-transport-security: max-age=63072000; includeSubDomains"), "{answer}");
     assert!(answer.ends_with("127.0.0.1 https"), "{answer}");
+    server.handle().stop();
+    let _ = server.join();
+}
+
+/// A server that requires the PROXY protocol from this machine, or from nobody here; its second address does.
+fn behind_proxy(trusted: &str, server: Server) -> (TestServer, std::net::SocketAddr) {
+    // `TestServer` listens on an address of its own before it, which a free port cannot be told from.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = server.cores(1).bind(port).proxy_protocol([trusted.parse().unwrap()]);
+    (TestServer::from_server(server).unwrap(), port)
+}
+
+/// What comes back for `pieces`, each sent on its own.
+fn ask_in_pieces(address: std::net::SocketAddr, pieces: &[&[u8]]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    for (index, piece) in pieces.iter().enumerate() {
+        if index > 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // What is refused may be closed before all of it has gone out.
+        let _ = stream.write_all(piece);
+    }
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+fn version_2(command: u8, source: [u8; 4]) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    header.extend([0x20 | command, 0x11, 0, 12]);
+    header.extend(source);
+    header.extend([192, 0, 2, 1, 0x1f, 0x90, 0, 80]);
+    header
+}
+
+#[test]
+fn proxy_protocol_header_is_read_however_it_is_split() {
+    let (_server, address) = behind_proxy("127.0.0.0/8", Server::new(App::new().get("/", who)));
+    let line = b"PROXY TCP4 203.0.113.9 192.0.2.1 51234 80\r\n".to_vec();
+    for header in [line, version_2(1, [203, 0, 113, 9])] {
+        let bytes = [&header[..], REQUEST].concat();
+        for at in 1..bytes.len() {
+            let answer = ask_in_pieces(address, &[&bytes[..at], &bytes[at..]]);
+            assert!(answer.ends_with("203.0.113.9 http"), "split at {at}: {answer}");
+        }
+    }
+    let each_byte: Vec<u8> = [&version_2(1, [203, 0, 113, 9])[..], REQUEST].concat();
+    let each_byte: Vec<&[u8]> = each_byte.chunks(1).collect();
+    assert!(ask_in_pieces(address, &each_byte).ends_with("203.0.113.9 http"));
+    // A health check of the proxy itself.
+    let local = [&version_2(0, [203, 0, 113, 9])[..], REQUEST].concat();
+    assert!(ask_in_pieces(address, &[&local]).ends_with("127.0.0.1 http"));
+}
+
+#[test]
+fn proxy_protocol_spoofing() {
+    let header = b"PROXY TCP4 10.9.9.9 192.0.2.1 51234 80\r\n";
+    // Whoever is no proxy is closed without an answer.
+    let (_server, untrusted) = behind_proxy("192.0.2.0/24", Server::new(App::new().get("/", who)));
+    assert_eq!(ask_in_pieces(untrusted, &[header, REQUEST]), "");
+    assert_eq!(ask_in_pieces(untrusted, &[REQUEST]), "");
+    // So is a proxy that does not say who the client is, or says it twice over.
+    let (server, trusted) = behind_proxy("127.0.0.0/8", Server::new(App::new().get("/", who)));
+    assert_eq!(ask_in_pieces(trusted, &[REQUEST]), "");
+    assert_eq!(ask_in_pieces(trusted, &[b"PROXY TCP4 999.9.9.9 1.1.1.1 1 1\r\n", REQUEST]), "");
+    let twice = ask_in_pieces(trusted, &[header, header, REQUEST]);
+    assert!(twice.starts_with("HTTP/1.1 400 "), "{twice}");
+    // Where it is not required, it is no HTTP.
+    let elsewhere = ask_in_pieces(server.address(), &[header, REQUEST]);
+    assert!(elsewhere.starts_with("HTTP/1.1 400 "), "{elsewhere}");
+}
+
+#[test]
+fn slowloris_in_the_proxy_protocol_header() {
+    let timeouts =
+        gimmal::Timeouts { header_read: Duration::from_millis(300), ..gimmal::Timeouts::default() };
+    let server = Server::new(App::new().get("/", who)).timeouts(timeouts);
+    let (_server, address) = behind_proxy("127.0.0.0/8", server);
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(b"PROXY TCP4 203.0").unwrap();
+    let started = std::time::Instant::now();
+    let closed = stream.read(&mut [0; 16]);
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn proxy_protocol_comes_before_tls() {
+    let tls = gimmal::tls::TlsServerConfig::self_signed_for_development(&["localhost"]).unwrap();
+    let server = Server::new(App::new().get("/", who))
+        .cores(1)
+        .signals(false)
+        .bind_tls("127.0.0.1:0", &tls)
+        .proxy_protocol(["127.0.0.0/8".parse().unwrap()])
+        .start()
+        .unwrap();
+    let output = std::process::Command::new("curl")
+        .args(["--silent", "--show-error", "--insecure", "--max-time", "20", "--haproxy-protocol"])
+        .arg(format!("https://{}/", server.addresses()[0]))
+        .output()
+        .expect("curl is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "127.0.0.1 https");
     server.handle().stop();
     let _ = server.join();
 }

@@ -3,7 +3,7 @@
 use gimmal_security::allowed_hosts::AllowedHosts;
 use gimmal_security::cors::Cors;
 use gimmal_security::forwarded::TrustedProxies;
-use gimmal_security::security_headers::SecurityHeaders;
+use gimmal_security::security_headers::{ReferrerPolicy, SecurityHeaders};
 use gimmal_security::{Finding, Severity};
 
 use super::around::{Around, middleware};
@@ -14,8 +14,8 @@ use crate::response::Response;
 
 /// The defences of an app, in [the order](super#order) in which they must stand.
 ///
-/// On from the start are [`SecurityHeaders::default`] and [`CsrfProtection::default`], which need to know nothing of
-/// the site. The others want to be told: the site's names, its proxies, who may read it, how much a client may ask.
+/// On from the start are [`SecurityHeaders::default`], with [`ReferrerPolicy::SameOrigin`] so that the check of origins
+/// works in older browsers too, and [`CsrfProtection::default`]: they need to know nothing of the site. The others want to be told: the site's names, its proxies, who may read it, how much a client may ask.
 ///
 /// ```
 /// use gimmal::defence::{Defences, ResourcePolicy, SecurityHeaders};
@@ -48,7 +48,8 @@ impl Default for Defences {
     fn default() -> Self {
         Self {
             proxies: None,
-            headers: Some(SecurityHeaders::default()),
+            // Without a referrer, browsers of before 2023 send `Origin: null` with the forms of the site itself.
+            headers: Some(SecurityHeaders::default().with_referrer_policy(ReferrerPolicy::SameOrigin)),
             hosts: None,
             cors: None,
             rate_limit: None,

@@ -2,6 +2,7 @@
 
 mod tls;
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -36,6 +37,8 @@ pub struct Stream(Rc<Transport>);
 struct Transport {
     socket: Socket,
     tls: Option<Box<Tls>>,
+    /// Who a proxy says is at the other end.
+    peer: OnceCell<Address>,
 }
 
 impl Drop for Transport {
@@ -77,8 +80,18 @@ pub struct TlsInfo {
 }
 
 impl Stream {
+    fn new(socket: Socket, tls: Option<Box<Tls>>) -> Self {
+        Self(Rc::new(Transport { socket, tls, peer: OnceCell::new() }))
+    }
+
     pub(crate) fn plain(socket: Socket) -> Self {
-        Self(Rc::new(Transport { socket, tls: None }))
+        Self::new(socket, None)
+    }
+
+    /// Sets what [`peer_addr`](Self::peer_addr) says, in place of the proxy's address.
+    pub(crate) fn set_peer(&self, peer: Address) {
+        // It is said once.
+        let _ = self.0.peer.set(peer);
     }
 
     /// Takes a client in over TLS. After a failure the socket is given back, with what the client is to be told queued
@@ -88,7 +101,7 @@ impl Stream {
         config: &TlsServerConfig,
     ) -> Result<Self, (TlsError, Socket)> {
         match Tls::accept(&socket, config).await {
-            Ok(tls) => Ok(Self(Rc::new(Transport { socket, tls: Some(Box::new(tls)) }))),
+            Ok(tls) => Ok(Self::new(socket, Some(Box::new(tls)))),
             Err(error) => Err((error, socket)),
         }
     }
@@ -129,7 +142,7 @@ impl Stream {
         let socket = core.connect(address).await?;
         let tls = Tls::connect(&socket, name, config).await;
         let tls = tls.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        Ok(Self(Rc::new(Transport { socket, tls: Some(Box::new(tls)) })))
+        Ok(Self::new(socket, Some(Box::new(tls))))
     }
 
     /// Whether what was received last came as early data, and may be a replay.
@@ -295,11 +308,14 @@ impl Stream {
         self.socket().set_idle(idle);
     }
 
-    /// The peer's address.
+    /// The peer's address; behind a proxy that speaks the PROXY protocol, the client's.
     ///
     /// # Errors
     /// `NotConnected` if the peer has gone already.
     pub async fn peer_addr(&self) -> io::Result<Address> {
+        if let Some(peer) = self.0.peer.get() {
+            return Ok(peer.clone());
+        }
         self.socket().peer_addr().await
     }
 
