@@ -48,7 +48,7 @@ static EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream")
 /// ```
 /// use gimmal::sse::Event;
 ///
-/// let event = Event::data("two\nlines").with_name("message").with_id("7");
+/// let event = Event::data("two\nlines").with_id("7").with_name("message");
 /// assert_eq!(event.as_str(), "event: message\nid: 7\ndata: two\ndata: lines\n\n");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
