@@ -1,1 +1,4 @@
-//! tests
+//! What the end-to-end tests have in common.
+
+pub mod peers;
+pub mod proxies;
