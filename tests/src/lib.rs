@@ -5,6 +5,8 @@ mod authority;
 mod bytes;
 mod client;
 mod held;
+pub mod peers;
+pub mod proxies;
 mod server;
 mod tls;
 

@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use gimmal::{
     Response, Server, StatusCode, header, post,
 };
 use gimmal_runtime::Cores;
+use gimmal_tests::peers::{answering, noise, read_head, server};
 
 /// Runs `test` on a core of each back end.
 fn on_a_core<F: Future<Output = ()> + 'static>(test: impl Fn() -> F + Send + Sync + 'static) {
@@ -35,55 +36,10 @@ fn start(app: App) -> (String, TestServer) {
     (server.url(), server)
 }
 
-/// A server that does with each connection what `serve` does, given the connection's number; and how many there were.
-fn raw(serve: impl Fn(usize, TcpStream) + Send + Sync + 'static) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let connections = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&connections);
-    let serve = Arc::new(serve);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let number = counted.fetch_add(1, Ordering::SeqCst);
-            let serve = Arc::clone(&serve);
-            std::thread::spawn(move || serve(number, stream.unwrap()));
-        }
-    });
-    (format!("http://{address}"), connections)
-}
-
-/// Reads until the end of a head; what came.
-fn read_head(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read(&mut byte) {
-            Ok(1) => head.push(byte[0]),
-            Ok(_) => break,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => break,
-        }
-    }
-    String::from_utf8(head).unwrap()
-}
-
-/// Answers every request with these bytes.
-fn answering(bytes: &'static [u8]) -> (String, Arc<AtomicUsize>) {
-    raw(move |_, mut stream| {
-        while !read_head(&mut stream).is_empty() {
-            stream.write_all(bytes).unwrap();
-        }
-    })
-}
-
-fn noise(len: u32) -> Vec<u8> {
-    (0..len).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
-}
-
 #[test]
 fn a_request_has_its_response_and_the_connection_is_used_again() {
-    let (url, server) = start(App::new().get("/greet/{name}", async |Path(name): Path<String>| name));
-    let handle = server.handle().clone();
+    let (url, running) = start(App::new().get("/greet/{name}", async |Path(name): Path<String>| name));
+    let handle = running.handle().clone();
     on_a_core(move || {
         let (url, handle) = (url.clone(), handle.clone());
         async move {
@@ -175,7 +131,7 @@ fn both_directions_stream_at_the_same_time() {
 fn a_pooled_connection_that_the_server_has_closed_is_no_ones_trouble() {
     // Closes each connection after its first response, without saying so: after the response, or on the next request.
     for on_next_request in [false, true] {
-        let (url, connections) = raw(move |_, mut stream| {
+        let (url, connections) = server(move |mut stream| {
             read_head(&mut stream);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
             if on_next_request {
@@ -200,7 +156,7 @@ fn a_pooled_connection_that_the_server_has_closed_is_no_ones_trouble() {
 
 #[test]
 fn a_request_that_is_not_idempotent_is_not_sent_twice() {
-    let (url, connections) = raw(|_, mut stream| {
+    let (url, connections) = server(|mut stream| {
         read_head(&mut stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
         read_head(&mut stream);
@@ -258,7 +214,7 @@ fn a_body_that_is_cut_off_or_malformed_never_seems_whole() {
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", false),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhelloX\r\n", true),
     ] {
-        let (url, _) = raw(move |_, mut stream| {
+        let (url, _) = server(move |mut stream| {
             read_head(&mut stream);
             stream.write_all(bytes.as_bytes()).unwrap();
         });
@@ -295,7 +251,7 @@ fn response_splitting_by_bytes_after_the_body_reaches_no_later_request() {
 
 #[test]
 fn interim_responses_are_passed_over_and_a_body_until_close_is_whole() {
-    let (url, _) = raw(|_, mut stream| {
+    let (url, _) = server(|mut stream| {
         read_head(&mut stream);
         stream
             .write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n")
@@ -322,7 +278,7 @@ fn expect_holds_the_body_back_until_it_is_wanted() {
     let app = App::new().post("/read", async |body: String| body).post("/refuse", refuse);
     let (url, _server) = start(app);
     // A server that has never heard of it gets the body after a second.
-    let (deaf, _) = raw(|_, mut stream| {
+    let (deaf, _) = server(|mut stream| {
         read_head(&mut stream);
         let mut body = [0; 4];
         stream.read_exact(&mut body).unwrap();
@@ -361,7 +317,7 @@ fn expect_holds_the_body_back_until_it_is_wanted() {
 
 #[test]
 fn an_early_response_is_heard_while_the_request_still_goes_out() {
-    let (url, _) = raw(|_, mut stream| {
+    let (url, _) = server(|mut stream| {
         read_head(&mut stream);
         stream
             .write_all(b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 3\r\n\r\nno!")
@@ -383,7 +339,7 @@ fn an_early_response_is_heard_while_the_request_still_goes_out() {
 #[test]
 fn each_time_out_is_kept() {
     // Answers /never with nothing, and /half with half of a body.
-    let (url, _) = raw(|_, mut stream| {
+    let (url, _) = server(|mut stream| {
         if read_head(&mut stream).contains("/half") {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").unwrap();
         }
@@ -582,7 +538,7 @@ fn off_a_core_there_is_no_client() {
 fn a_head_that_comes_byte_by_byte_is_read() {
     let seen = Arc::new(Mutex::new(String::new()));
     let noted = Arc::clone(&seen);
-    let (url, _) = raw(move |_, mut stream| {
+    let (url, _) = server(move |mut stream| {
         *noted.lock().unwrap() = read_head(&mut stream);
         stream.set_nodelay(true).unwrap();
         for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx: yz\r\n\r\nok" {

@@ -10,6 +10,7 @@ use gimmal::tower::{AppService, layer};
 use gimmal::{
     App, Body, Chunk, HeaderMap, HeaderValue, Method, Path, Request, Response, StatusCode, http, post,
 };
+use gimmal_tests::peers::noise;
 use tower::ServiceExt as _;
 use tower::limit::ConcurrencyLimitLayer;
 use tower::timeout::TimeoutLayer;
@@ -99,7 +100,7 @@ fn bodies_and_trailers_go_through_a_layer() {
         .get("/trailing", trailing)
         .with(layer(TraceLayer::new_for_http()));
     let server = TestServer::start(app).unwrap();
-    let sent: Vec<u8> = (0..1_000_003_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let sent = noise(1_000_003);
     assert!(server.post("/mirror").body(sent.clone()).send().unwrap().bytes() == &sent[..]);
     let response = server.get("/trailing").send().unwrap();
     assert_eq!(response.text(), "onetwo");

@@ -1,8 +1,8 @@
 //! An axum app and other Tower services on Gimmal, over sockets, on both back ends.
 
 use std::convert::Infallible;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::Write as _;
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -16,6 +16,7 @@ use axum::routing::{get, post};
 use futures_util::StreamExt as _;
 use gimmal::test::TestServer;
 use gimmal::{Address, App, Backend, Next, Server};
+use gimmal_tests::peers::{Client, noise};
 use http_body::Frame;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -29,42 +30,6 @@ fn on_both_back_ends(app: impl Fn() -> App, check: impl Fn(&TestServer)) {
 
 fn axum(router: impl Fn() -> Router, check: impl Fn(&TestServer)) {
     on_both_back_ends(|| App::new().fallback(gimmal::tower::service(router())), check);
-}
-
-/// A connection of which the head of each response can be read by itself.
-struct Client(BufReader<TcpStream>);
-
-impl Client {
-    fn connect(server: &TestServer) -> Self {
-        let stream = TcpStream::connect(server.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Self(BufReader::new(stream))
-    }
-
-    fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.0.get_mut().write_all(bytes.as_ref()).unwrap();
-    }
-
-    fn head(&mut self) -> String {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert_ne!(self.0.read_line(&mut head).unwrap(), 0, "closed after {head:?}");
-        }
-        head
-    }
-
-    #[track_caller]
-    fn expect(&mut self, bytes: impl AsRef<[u8]>) {
-        let mut came = vec![0; bytes.as_ref().len()];
-        self.0.read_exact(&mut came).unwrap();
-        assert_eq!(String::from_utf8_lossy(&came), String::from_utf8_lossy(bytes.as_ref()));
-    }
-
-    fn rest(mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        let _ = self.0.read_to_end(&mut rest);
-        rest
-    }
 }
 
 #[test]
@@ -108,7 +73,7 @@ fn gimmals_routes_come_before_the_service() {
 fn bodies_stream_both_ways_with_their_trailers() {
     let router = || Router::new().route("/", post(async |body: Body| body));
     axum(router, |server| {
-        let mut client = Client::connect(server);
+        let mut client = Client::connect(server.address());
         client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n");
         assert!(client.head().contains("transfer-encoding: chunked"));
         client.expect("3\r\none\r\n");
@@ -120,16 +85,11 @@ fn bodies_stream_both_ways_with_their_trailers() {
     });
 }
 
-/// A million bytes that do not repeat.
-fn noise() -> Vec<u8> {
-    (0..1_000_003_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
-}
-
 #[test]
 fn a_megabyte_goes_through_byte_for_byte() {
     let router = || Router::new().route("/", post(async |body: Body| body));
     axum(router, |server| {
-        assert!(server.post("/").body(noise()).send().unwrap().bytes() == &noise()[..]);
+        assert!(server.post("/").body(noise(1_000_003)).send().unwrap().bytes() == &noise(1_000_003)[..]);
     });
 }
 
@@ -177,7 +137,7 @@ fn a_task_reads_the_request_on_after_the_response_has_begun() {
     }
     let router = || Router::new().route("/", post(count));
     axum(router, |server| {
-        let mut client = Client::connect(server);
+        let mut client = Client::connect(server.address());
         client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\n");
         assert!(client.head().starts_with("HTTP/1.1 200"));
         client.send("foobar");
@@ -197,7 +157,7 @@ fn a_task_reads_the_request_on_after_the_response_has_gone_out() {
     let (sender, lengths) = std::sync::mpsc::channel();
     let router = || Router::new().route("/", post(later)).with_state(sender.clone());
     axum(router, |server| {
-        let mut client = Client::connect(server);
+        let mut client = Client::connect(server.address());
         client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\n");
         assert!(client.head().contains("content-length: 8"));
         client.expect("accepted");
@@ -219,7 +179,7 @@ fn continue_is_said_when_the_body_is_asked_for_and_not_before() {
     };
     axum(router, |server| {
         let ask = |path| {
-            let mut client = Client::connect(server);
+            let mut client = Client::connect(server.address());
             client.send(format!("POST {path} HTTP/1.1\r\nhost: a\r\n"));
             client.send("expect: 100-continue\r\ncontent-length: 2\r\n\r\n");
             let first = client.head();
@@ -250,9 +210,9 @@ fn a_body_that_is_cut_off_or_too_long_is_an_error_of_the_body() {
         assert_eq!(response.status(), 400);
         assert!(response.text().contains("1000 bytes"), "{}", response.text());
 
-        let mut client = Client::connect(server);
+        let mut client = Client::connect(server.address());
         client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nhalf");
-        client.0.get_mut().shutdown(Shutdown::Write).unwrap();
+        client.finish();
         assert!(client.head().starts_with("HTTP/1.1 400"));
     });
 }
@@ -267,7 +227,7 @@ fn events_arrive_as_they_are_made() {
     }
     let router = || Router::new().route("/", get(ticks));
     axum(router, |server| {
-        let mut client = Client::connect(server);
+        let mut client = Client::connect(server.address());
         client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
         assert!(client.head().contains("content-type: text/event-stream"));
         client.expect("9\r\ndata: 0\n\n\r\n");
@@ -304,7 +264,7 @@ fn axums_websocket_works() {
     }
     let router = || Router::new().route("/", get(echo));
     axum(router, |server| {
-        let mut client = Client::connect(server);
+        let mut client = Client::connect(server.address());
         // The first frame comes with the request.
         client.send([WEBSOCKET, &websocket_text(b"early")].concat());
         let head = client.head();
@@ -335,15 +295,15 @@ fn a_large_message_goes_through_an_upgrade_both_ways() {
     }
     let router = || Router::new().route("/", get(raw));
     axum(router, |server| {
-        let mut client = Client::connect(server);
+        let mut client = Client::connect(server.address());
         client.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: raw\r\n\r\n");
         assert!(client.head().starts_with("HTTP/1.1 101"));
-        let mut sender = client.0.get_ref().try_clone().unwrap();
+        let mut sender = client.sender();
         let sending = std::thread::spawn(move || {
-            sender.write_all(&noise()).unwrap();
+            sender.write_all(&noise(1_000_003)).unwrap();
             sender.shutdown(Shutdown::Write).unwrap();
         });
-        assert!(client.rest() == noise());
+        assert!(client.rest() == noise(1_000_003));
         sending.join().unwrap();
     });
 }
@@ -352,7 +312,7 @@ fn a_large_message_goes_through_an_upgrade_both_ways() {
 fn an_upgrade_that_the_service_does_not_want_is_answered_as_it_says() {
     let router = || Router::new().route("/", get(async || "plain"));
     axum(router, |server| {
-        let mut client = Client::connect(server);
+        let mut client = Client::connect(server.address());
         client.send(WEBSOCKET);
         assert!(client.head().starts_with("HTTP/1.1 200"));
         client.expect("plain");
@@ -433,7 +393,7 @@ fn an_error_in_a_response_body_cuts_it_off() {
     }
     let router = || Router::new().route("/", get(broken));
     axum(router, |server| {
-        let mut client = Client::connect(server);
+        let mut client = Client::connect(server.address());
         client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
         client.head();
         let rest = client.rest();
@@ -449,7 +409,7 @@ fn obsolete_text_and_repeated_fields_come_through() {
     }
     let router = || Router::new().route("/", get(all));
     axum(router, |server| {
-        let mut client = Client::connect(server);
+        let mut client = Client::connect(server.address());
         client.send(b"GET / HTTP/1.1\r\nhost: a.example\r\nx: 1\r\nX: \xe4\xe4\r\n\r\n");
         client.head();
         client.expect("1,2 a.example");

@@ -144,6 +144,7 @@ pub(crate) async fn exchange(
     let core = Core::current().ok_or(ClientError::NoCore)?;
     let options = client.options();
     let clock = Clock { pause: options.pause, whole: request.whole.map(|whole| Instant::now() + whole) };
+    let mut broken = None;
     if let Some(link) = client.pool.take(origin).await {
         let spare = request.spare_body();
         let mut attempt = Attempt::new(client, link, request, clock);
@@ -151,12 +152,17 @@ pub(crate) async fn exchange(
             (Err(ClientError::Closed(error)), Some(body)) if !attempt.began => {
                 tracing::debug!(%error, "a pooled connection had been closed; the request is sent on a new one");
                 request.body = body;
+                broken = Some(error);
             }
             (result, _) => return result,
         }
     }
     let connecting = tokio::time::timeout(clock.connect(options.connect), origin.connect(&core)).await;
-    let stream = connecting.map_err(|_| ClientError::TimedOut(Phase::Connect))??;
+    let stream = match connecting.unwrap_or(Err(ClientError::TimedOut(Phase::Connect))) {
+        Ok(stream) => stream,
+        // The server may have seen the request on the connection that broke.
+        Err(error) => return Err(broken.map_or(error, ClientError::Closed)),
+    };
     let link = Rc::new(Link { stream, origin: origin.clone(), input: RefCell::default() });
     Attempt::new(client, link, request, clock).run(request).await
 }

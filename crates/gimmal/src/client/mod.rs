@@ -61,7 +61,7 @@ pub struct ClientOptions {
     pub pause: Duration,
     /// How long all of it may take, from the call of `send` to the end of the response's body. Default: any time.
     pub whole: Option<Duration>,
-    /// Connections to one server that are kept open for later requests. Default 32.
+    /// Connections to one server that are kept open for later requests. Default 100.
     pub idle_per_origin: usize,
     /// How long they are kept. Default 30 s, which is less than what most servers grant.
     pub idle: Duration,
@@ -78,7 +78,7 @@ impl Default for ClientOptions {
             head: Duration::from_secs(30),
             pause: Duration::from_secs(30),
             whole: None,
-            idle_per_origin: 32,
+            idle_per_origin: 100,
             idle: Duration::from_secs(30),
             redirects_max: 0,
             limits: Limits { body_bytes: u64::MAX, ..Limits::default() },

@@ -6,37 +6,51 @@ use std::net::IpAddr;
 use gimmal_runtime::Address;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
-/// Fields that are meant for the connection that they came on, whether or not `Connection` names them (RFC 9110,
-/// section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 10] = [
-    header::CONNECTION,
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("keep-alive"),
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
-    // They are between a client and a proxy of its own.
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("proxy-authentication-info"),
-];
-
 const FORWARDED: HeaderName = header::FORWARDED;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Fields that tell of a client what the proxy alone should tell.
-const TOLD_BY_PROXIES: [HeaderName; 7] = [
-    FORWARDED,
-    X_FORWARDED_FOR,
-    X_FORWARDED_HOST,
-    X_FORWARDED_PROTO,
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-real-ip"),
-];
+/// Whether a field is meant for the connection that it came on, whether or not `Connection` names it (RFC 9110,
+/// section 7.6.1).
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "proxy-connection"
+            | "keep-alive"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            // They are between a client and a proxy of its own.
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-authentication-info"
+    )
+}
+
+/// Whether a field tells of a client what the proxy alone should tell.
+fn is_told_by_proxies(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-forwarded-port"
+            | "x-forwarded-prefix"
+            | "x-real-ip"
+    )
+}
+
+/// Removes the fields whose names are of this kind. Few messages have any, and a look costs less than a removal.
+fn remove(headers: &mut HeaderMap, is_of_kind: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<_> = headers.keys().filter(|name| is_of_kind(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
 
 /// The elements of all fields of a name that holds a list (RFC 9110, section 5.6.1).
 fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
@@ -46,30 +60,25 @@ fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     elements.filter(|element| !element.is_empty()).collect()
 }
 
-/// Removes what was meant for the connection alone.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        for name in list(headers, &header::CONNECTION) {
-            // A request without Host would be another request.
-            if name != "host" {
-                headers.remove(name);
-            }
-        }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+/// Removes what was meant for the connection alone; `trusted` stays, whatever `Connection` says.
+fn remove_hop_by_hop(headers: &mut HeaderMap, trusted: impl Fn(&HeaderName) -> bool) {
+    let named = list(headers, &header::CONNECTION);
+    // A request without Host would be another request.
+    let is_named = |name: &HeaderName| {
+        *name != header::HOST && !trusted(name) && named.iter().any(|named| named == name.as_str())
+    };
+    remove(headers, |name| is_hop_by_hop(name) || is_named(name));
 }
 
 /// The protocol that a request may switch to on the way through, if it asks for one.
 fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let upgrade = headers.get(header::UPGRADE)?;
     let asks = list(headers, &header::CONNECTION).iter().any(|option| option == "upgrade");
     let protocols = list(headers, &header::UPGRADE);
     // Requests of HTTP/2 would pass unseen.
     let is_http =
         protocols.iter().any(|protocol| protocol.starts_with("h2c") || protocol.starts_with("http"));
-    let upgrade = headers.get(header::UPGRADE).filter(|_| asks && !is_http && !protocols.is_empty());
-    upgrade.cloned()
+    (asks && !is_http && !protocols.is_empty()).then(|| upgrade.clone())
 }
 
 /// What is known of a request that its fields do not say.
@@ -85,20 +94,11 @@ pub(super) struct Origin<'a> {
 pub(super) fn forward_request(headers: &mut HeaderMap, origin: &Origin<'_>) -> bool {
     let upgrade = upgrade_of(headers);
     let takes_trailers = list(headers, &header::TE).iter().any(|coding| coding == "trailers");
-    // `Connection` must not take away what a trusted proxy has told.
-    let told: Vec<_> = TOLD_BY_PROXIES
-        .into_iter()
-        .filter_map(|name| {
-            let values: Vec<_> = headers.get_all(&name).iter().cloned().collect();
-            headers.remove(&name);
-            (origin.trust_forwarded && !values.is_empty()).then_some((name, values))
-        })
-        .collect();
-    remove_hop_by_hop(headers);
-    for (name, values) in told {
-        for value in values {
-            headers.append(name.clone(), value);
-        }
+    if origin.trust_forwarded {
+        remove_hop_by_hop(headers, is_told_by_proxies);
+    } else {
+        remove_hop_by_hop(headers, |_| false);
+        remove(headers, is_told_by_proxies);
     }
     tell_origin(headers, origin);
     append_via(headers, origin.version);
@@ -121,7 +121,7 @@ pub(super) fn forward_request(headers: &mut HeaderMap, origin: &Origin<'_>) -> b
 /// Makes of the fields that an upstream sent those that go to the client.
 pub(super) fn forward_response(headers: &mut HeaderMap, version: Version, switches: bool) {
     let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| switches);
-    remove_hop_by_hop(headers);
+    remove_hop_by_hop(headers, |_| false);
     append_via(headers, version);
     if let Some(upgrade) = upgrade {
         headers.insert(header::UPGRADE, upgrade);

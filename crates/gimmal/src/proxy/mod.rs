@@ -112,7 +112,11 @@ impl Proxy {
             health: Arc::new(Health::new(places.len())),
             places,
             balance: Balance::RoundRobin,
-            client: ClientOptions { connect: Duration::from_secs(5), ..ClientOptions::default() },
+            client: ClientOptions {
+                connect: Duration::from_secs(5),
+                idle_per_origin: 1000,
+                ..ClientOptions::default()
+            },
             trust_forwarded: false,
             upstream_host: false,
             tunnel_idle: Duration::from_secs(3600),
@@ -171,7 +175,8 @@ impl Proxy {
         })
     }
 
-    /// Time-outs, limits and connections towards upstreams. By default those of [`ClientOptions`], but 5 s to connect.
+    /// Time-outs, limits and connections towards upstreams. By default those of
+    /// [`ClientOptions`], but 5 s to connect, and 1000 idle connections to each.
     #[must_use]
     pub fn client_options(self, options: ClientOptions) -> Self {
         self.change(|plan| plan.client = options)

@@ -89,17 +89,17 @@ where
     fn handle(self: Rc<Self>, mut request: Request, next: Next) -> LocalFuture<Response> {
         LocalFuture::new(async move {
             let core = self.core();
-            let mut http = match message::to_http(&mut request) {
+            let body = request.take_body();
+            let mut http = match message::to_http(&mut request, body) {
                 Ok(http) => http,
                 Err(error) => return error.into_response(),
             };
-            let body = request.take_body();
             let place = core.parked.park(request, next);
             http.extensions_mut().insert(place.ticket);
             let mut service = core.service.clone();
             let called = async {
                 poll_fn(|cx| service.poll_ready(cx)).await?;
-                service.call(http.map(|()| body)).await
+                service.call(http).await
             };
             match called.await {
                 Ok(http) => {

@@ -36,16 +36,16 @@ pub(super) fn failure(error: impl Into<BoxError>) -> Error {
     Error::status_only(StatusCode::INTERNAL_SERVER_ERROR).with_source(error)
 }
 
-/// The head of a request as one of the `http` crate. Its target and its field values share one copy of the bytes that
-/// were received.
-pub(super) fn to_http(request: &mut Request) -> Result<http::Request<()>, Error> {
+/// The head of a request, with this body, as a request of the `http` crate. Its target and its field values share one
+/// copy of the bytes that were received.
+pub(super) fn to_http<B>(request: &mut Request, body: B) -> Result<http::Request<B>, Error> {
     let head = request.head();
     let bytes = head.bytes.clone().into_bytes();
     let view = head.parsed.view(&bytes);
     let uri = Uri::from_maybe_shared(bytes.slice_ref(view.target().as_bytes())).map_err(|error| {
         Error::new(StatusCode::BAD_REQUEST, "the request target is malformed").with_source(error)
     })?;
-    let mut http = http::Request::new(());
+    let mut http = http::Request::new(body);
     *http.method_mut() = view.method().clone();
     *http.version_mut() = view.version();
     *http.uri_mut() = uri;

@@ -17,6 +17,11 @@
 //! another thread, by `tokio::spawn` or `spawn_blocking`; the connection is still read on its core alone, and only
 //! while its request is being answered.
 //!
+//! # Why a service does not run on hyper's own server
+//! It could: a [`Stream`](crate::Stream) has all that hyper asks for, and the cost is the same within a few per cent.
+//! But then the limits, the time-outs and the strict parsing of this framework would not hold, its routes, middleware
+//! and access log would not be there, and upgrades would not work, since hyper wants streams to be `Send` for them.
+//!
 //! # Upgrades
 //! With the feature `tower-upgrade` requests carry a `hyper::upgrade::OnUpgrade`, which is how axum's
 //! `WebSocketUpgrade` gets at the connection. Without it, such extractors refuse the request.

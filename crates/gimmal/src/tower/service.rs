@@ -102,7 +102,8 @@ impl<S> TowerService<S> {
         B: http_body::Body + 'static,
         B::Error: Into<BoxError>,
     {
-        let mut http = message::to_http(&mut request)?;
+        let (body, mut feed) = SendBody::new(request.take_body());
+        let mut http = message::to_http(&mut request, body)?;
         if let Some(note) = &self.peer
             && let Ok(peer) = request.peer_addr().await
         {
@@ -112,15 +113,11 @@ impl<S> TowerService<S> {
         let offer = Offer::make(&request, http.extensions_mut()).await;
         let is_head = *request.method() == Method::HEAD;
         let is_connect = *request.method() == Method::CONNECT;
-        let (body, mut feed) = SendBody::new(request.take_body());
         drop(request);
 
         let mut service = self.service.clone();
-        let called = async {
-            poll_fn(|cx| service.poll_ready(cx)).await?;
-            service.call(http.map(|()| body)).await
-        };
-        let answered = while_feeding(called, &mut feed).await;
+        poll_fn(|cx| service.poll_ready(cx)).await.map_err(message::failure)?;
+        let answered = while_feeding(service.call(http), &mut feed).await;
         let (parts, body) = answered.map_err(message::failure)?.into_parts();
 
         let mut response = Response::default();
