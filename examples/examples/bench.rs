@@ -1,8 +1,11 @@
 //! The routes that load tests drive. Run it with `cargo run --release --example bench`.
 
+use std::path::PathBuf;
+
 use clap::Parser;
 use gimmal::tls::TlsServerConfig;
-use gimmal::{App, Body, BodyError, Bytes, Chunk, Error, Json, Path, post};
+use gimmal::websocket::{WebSocketLimits, WebSocketUpgrade};
+use gimmal::{App, Body, BodyError, Bytes, Chunk, Error, Json, Path, Response, post};
 use gimmal_examples::Args;
 use serde::Serialize;
 
@@ -37,6 +40,17 @@ async fn bytes(Path(mut left): Path<u64>) -> Body {
         (piece > 0).then(|| Ok(Chunk::from(&ZEROES[..piece as usize])))
     });
     Body::sized(length, futures_util::stream::iter(pieces))
+}
+
+async fn echo_messages(upgrade: WebSocketUpgrade) -> Response {
+    let limits = WebSocketLimits { frame_bytes: 16 << 20, message_bytes: 16 << 20 };
+    upgrade.any_origin().limits(limits).serve(|socket| async move {
+        while let Some(Ok(message)) = socket.recv().await {
+            if socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    })
 }
 
 async fn upload(mut body: Body) -> Result<String, BodyError> {
@@ -82,11 +96,17 @@ struct BenchArgs {
     /// Speak HTTPS, with a certificate for development.
     #[arg(long)]
     tls: bool,
+    /// Speak HTTPS with the certificate chain in this PEM file.
+    #[arg(long, requires = "key")]
+    certificate: Option<PathBuf>,
+    /// PEM file with the private key.
+    #[arg(long, requires = "certificate")]
+    key: Option<PathBuf>,
 }
 
 fn main() -> Result<(), Error> {
     gimmal_examples::start_log();
-    let BenchArgs { server: args, tls } = BenchArgs::parse();
+    let BenchArgs { server: args, tls, certificate, key } = BenchArgs::parse();
     let app = OTHERS.iter().fold(App::new(), |app, pattern| app.get(pattern, async || "other"));
     let app = app
         .get("/plaintext", async || "Hello, World!")
@@ -94,13 +114,16 @@ fn main() -> Result<(), Error> {
         .get("/users/{id}", user)
         .route("/echo", post(echo).body_limit(16 << 20))
         .get("/bytes/{n}", bytes)
+        .get("/websocket", echo_messages)
         .route("/upload", post(upload).body_limit(u64::MAX));
     let server = args.server(app);
-    let server = if tls {
-        let tls = TlsServerConfig::self_signed_for_development(&["localhost", "127.0.0.1", "::1"])?;
-        server.bind_tls(&args.addr, &tls)
-    } else {
-        server.bind(&args.addr)
+    let server = match certificate.zip(key) {
+        Some((chain, key)) => server.bind_tls(&args.addr, &TlsServerConfig::from_pem_files(chain, key)?),
+        None if tls => {
+            let tls = TlsServerConfig::self_signed_for_development(&["localhost", "127.0.0.1", "::1"])?;
+            server.bind_tls(&args.addr, &tls)
+        }
+        None => server.bind(&args.addr),
     };
     let running = server.start()?;
     let url = running.url();

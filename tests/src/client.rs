@@ -49,10 +49,10 @@ impl Message {
     }
 }
 
-/// A connection to a server.
+/// A connection to a server, over TCP or over anything else that reads and writes.
 #[derive(Debug)]
-pub struct Client {
-    stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    stream: S,
     /// Received, and not read yet.
     received: Vec<u8>,
 }
@@ -76,13 +76,39 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, received: Vec::new() })
+        Ok(Self::over(stream))
     }
 
-    /// The socket.
+    /// Ends the sending side.
+    pub fn half_close(&self) {
+        // It may have been closed by the server already.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Speaks on what is connected already.
     #[must_use]
-    pub fn stream(&self) -> &TcpStream {
+    pub fn over(stream: S) -> Self {
+        Self { stream, received: Vec::new() }
+    }
+
+    /// What it speaks on.
+    #[must_use]
+    pub fn stream(&self) -> &S {
         &self.stream
+    }
+
+    /// What it speaks on.
+    #[must_use]
+    pub fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// What it speaks on, without what has been received and not been read.
+    #[must_use]
+    pub fn into_stream(self) -> S {
+        self.stream
     }
 
     /// Sends bytes as they are.
@@ -98,13 +124,8 @@ impl Client {
     /// # Errors
     /// If the server has gone.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.stream.write_all(bytes.as_ref())
-    }
-
-    /// Ends the sending side.
-    pub fn half_close(&self) {
-        // It may have been closed by the server already.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.stream.write_all(bytes.as_ref())?;
+        self.stream.flush()
     }
 
     /// Sends a GET and reads the response.
@@ -235,13 +256,16 @@ impl Client {
     /// Waits for the end of the connection: `Ok` if it came in order, and nothing before it.
     ///
     /// # Errors
-    /// `ConnectionReset` if it came by a reset, and `InvalidData` with what came instead of it.
+    /// `ConnectionReset` if it came by a reset, over TLS `UnexpectedEof` if it came without close_notify, and
+    /// `InvalidData` with what came instead of it.
     pub fn ended(&mut self) -> io::Result<()> {
         if self.received.is_empty() {
-            match self.receive() {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-                other => other?,
+            let mut buffer = [0; 1024];
+            let read = self.stream.read(&mut buffer)?;
+            if read == 0 {
+                return Ok(());
             }
+            self.received.extend_from_slice(&buffer[..read]);
         }
         Err(malformed(&String::from_utf8_lossy(&self.received)))
     }

@@ -19,10 +19,23 @@ impl Held {
     /// If one of them cannot connect, or is not served.
     #[must_use]
     pub fn connect(program: &str, address: SocketAddr, count: usize) -> Self {
+        Self::start(program, &[address.to_string(), count.to_string()], count)
+    }
+
+    /// The same over TLS, by clients that trust the certificate in the file `root`.
+    ///
+    /// # Panics
+    /// As [`connect`](Self::connect).
+    #[must_use]
+    pub fn connect_tls(program: &str, address: SocketAddr, count: usize, root: &str) -> Self {
+        Self::start(program, &[address.to_string(), count.to_string(), root.to_owned()], count)
+    }
+
+    fn start(program: &str, arguments: &[String], count: usize) -> Self {
         // The shell raises the limit on open files as far as it may.
         let mut child = Command::new("sh")
             .args(["-c", "ulimit -n \"$(ulimit -Hn)\"; exec \"$@\"", "sh", program])
-            .args([address.to_string(), count.to_string()])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

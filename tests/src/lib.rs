@@ -1,12 +1,16 @@
 //! What the end-to-end tests have in common: servers on both back ends, and a client that trusts nothing of ours.
 
 pub mod allocations;
+mod authority;
 mod bytes;
 mod client;
 mod held;
 mod server;
+mod tls;
 
+pub use authority::{Authority, Issued};
 pub use bytes::{checksum, pattern};
 pub use client::{Client, Message};
 pub use held::Held;
 pub use server::{BACKENDS, eventually, on_both, server, start};
+pub use tls::{TlsClient, trusting};

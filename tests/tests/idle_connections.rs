@@ -1,5 +1,4 @@
 //! Ten thousand connections that do nothing, and what they cost.
-#![expect(clippy::print_stdout, reason = "the figures are for whoever runs it")]
 
 use gimmal::test::TestServer;
 use gimmal::{App, Backend, Options};
@@ -40,13 +39,18 @@ fn ten_thousand_are_held_for_less_than_a_kibibyte_each_and_served() {
         assert_eq!(client.get("/").text(), "Hello, World!");
         held.ask(CONNECTIONS);
         let later = (allocations::live_bytes() - before - bare) / CONNECTIONS;
-        println!(
-            "{backend:?}: {each} bytes of user-space memory per idle connection, {later} after another request"
-        );
+        report(backend, each, later);
         if backend == Backend::IoUring {
             assert!(each < 1024 && later < 1024, "{each} bytes per idle connection, later {later}");
         }
         drop((held, client));
         eventually("all are closed", || server.handle().counters().open == 0);
     }
+}
+
+#[expect(clippy::print_stdout, reason = "a figure to be read with --nocapture")]
+fn report(backend: Backend, each: usize, later: usize) {
+    println!(
+        "{backend:?}: {each} bytes of user-space memory per idle connection, {later} after another request"
+    );
 }

@@ -1,11 +1,16 @@
 //! One line for each request.
 
+use std::sync::LazyLock;
 use std::time::Instant;
 
+use gimmal_security::redaction::Redaction;
 use http::{Method, StatusCode};
 
 use crate::connection::Connection;
 use crate::request::{Head, RequestId};
+
+/// Keeps a path on one line of sensible length.
+static REDACTION: LazyLock<Redaction> = LazyLock::new(Redaction::default);
 
 /// What is known of a request before its handler runs.
 pub(crate) struct AccessRecord {
@@ -35,7 +40,7 @@ impl AccessRecord {
             request = %self.id,
             peer = peer.map(tracing::field::display),
             method = %self.method,
-            path = self.path,
+            path = %REDACTION.target(&self.path),
             status = status.as_u16(),
             bytes,
             duration_us = self.started.elapsed().as_micros() as u64,

@@ -248,6 +248,7 @@ pub struct Route {
     pub(crate) middleware: Vec<MakeMiddleware>,
     pub(crate) body_limit: Option<u64>,
     pub(crate) requirements: Vec<Requirement>,
+    pub(crate) replay_safe: bool,
 }
 
 impl Route {
@@ -267,6 +268,15 @@ impl Route {
     #[must_use]
     pub fn with(mut self, middleware: impl Middleware) -> Self {
         self.middleware.push(MakeMiddleware::new(middleware));
+        self
+    }
+
+    /// Says that it does no harm to answer the same request twice. Only such a route answers what comes as early data
+    /// of TLS (0-RTT), where early data is accepted at all: whoever has seen it can send it again. Others answer it
+    /// with 425 (RFC 8470, section 5.2), after which a client sends it as usual.
+    #[must_use]
+    pub fn replay_safe(mut self) -> Self {
+        self.replay_safe = true;
         self
     }
 

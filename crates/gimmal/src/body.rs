@@ -355,7 +355,7 @@ impl Body {
     }
 
     /// All that is left, if it is in memory: what needs no polling.
-    #[cfg(feature = "client")]
+    #[cfg(any(feature = "client", feature = "tower"))]
     pub(crate) fn try_into_chunk(self) -> Result<Chunk, Self> {
         match self {
             Self { source: Source::Empty | Source::Taken, extra: None, .. } => Ok(Chunk::new()),

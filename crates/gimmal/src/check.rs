@@ -1,11 +1,15 @@
 //! What is unsafe in the configuration of a server, said before it starts.
 
+use std::any::TypeId;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gimmal_runtime::Address;
 use gimmal_security::tls::Exposure;
 use gimmal_security::{Finding, Severity};
 
+use crate::app::App;
+use crate::defence::Defences;
+use crate::middleware::MakeMiddleware;
 use crate::server::{Binding, Protocol, Server, ServerError};
 
 /// A body that is this long in memory, some hundred times over, is more than most hosts have.
@@ -27,7 +31,33 @@ impl Server {
     pub fn check(&self) -> Vec<Finding> {
         let mut findings: Vec<_> = self.bindings.iter().flat_map(check_binding).collect();
         findings.extend(self.check_limits());
+        findings.extend(self.check_middleware());
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+        findings
+    }
+
+    fn check_middleware(&self) -> Vec<Finding> {
+        let mut all = Vec::new();
+        collect_middleware(&self.app, &mut all);
+        let mut findings: Vec<Finding> = Vec::new();
+        for finding in all.iter().flat_map(|middleware| middleware.findings.iter()) {
+            // One middleware may stand around many routes.
+            if !findings.contains(finding) {
+                findings.push(finding.clone());
+            }
+        }
+        let defends = |middleware: &&MakeMiddleware| middleware.of == TypeId::of::<Defences>();
+        let faces_network =
+            |binding: &Binding| matches!(binding.protocol, Protocol::Http) && !is_local(binding);
+        if self.bindings.iter().any(faces_network) && !all.iter().any(defends) {
+            findings.push(Finding {
+                severity: Severity::Info,
+                code: "server.no_security_headers",
+                what: "no response has security headers: browsers run injected script, and any site may frame a page"
+                    .to_owned(),
+                cure: "put App::with(Defences::new()) around the app".to_owned(),
+            });
+        }
         findings
     }
 
@@ -72,9 +102,20 @@ impl Server {
     }
 }
 
-fn check_binding(binding: &Binding) -> Vec<Finding> {
+/// The middleware around an app, around its routes, and around what is nested in it.
+fn collect_middleware<'a>(app: &'a App, all: &mut Vec<&'a MakeMiddleware>) {
+    all.extend(&app.middleware);
+    all.extend(app.routes.iter().flat_map(|(_, route)| &route.middleware));
+    app.nested.iter().for_each(|(_, nested)| collect_middleware(nested, all));
+}
+
+fn is_local(binding: &Binding) -> bool {
     // An address that is malformed is an error of its own soon.
-    let local = binding.address.parse::<Address>().is_ok_and(|address| address.is_local());
+    binding.address.parse::<Address>().is_ok_and(|address| address.is_local())
+}
+
+fn check_binding(binding: &Binding) -> Vec<Finding> {
+    let local = is_local(binding);
     match (&binding.tls, &binding.protocol) {
         (Some(tls), _) => {
             let exposure = if local { Exposure::Loopback } else { Exposure::Network };

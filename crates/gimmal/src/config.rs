@@ -16,7 +16,7 @@ pub struct Timeouts {
     /// From the start of a connection to the end of its TLS handshake, the wait for its turn included. Default 10 s.
     pub handshake: Duration,
     /// From the first byte of a request to the end of its head, and from the start of a connection to its first
-    /// byte. Beyond it 408. Default 10 s.
+    /// byte. Beyond it 408, or no answer where not a byte has come. Default 10 s.
     pub header_read: Duration,
     /// How long a connection may stay open without a request. Default 60 s.
     pub idle: Duration,

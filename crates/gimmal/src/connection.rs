@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     /// Received, and not read yet.
     input: RefCell<Chunk>,
     requests: Cell<u32>,
+    /// Some of the head of the request under way came as early data of TLS.
+    is_early: Cell<bool>,
     /// When the request under way must have been answered.
     request_deadline: Cell<Option<Instant>>,
 }
@@ -54,6 +56,7 @@ impl Connection {
             peer: OnceCell::new(),
             input: RefCell::default(),
             requests: Cell::new(0),
+            is_early: Cell::new(false),
             request_deadline: Cell::new(None),
         })
     }
@@ -162,10 +165,10 @@ impl Connection {
         response
     }
 
-    /// Queues what was collected, and begins anew.
+    /// Queues what was collected, and leaves nothing.
     pub(crate) fn queue(&self, out: &mut OutBuf) {
         if !out.is_empty() {
-            self.stream().queue(std::mem::replace(out, OutBuf::take()));
+            self.stream().queue(std::mem::take(out));
         }
     }
 
@@ -270,7 +273,7 @@ impl Facts {
 
 /// Answers the requests that have come, one after the other.
 async fn exchanges(connection: Rc<Connection>) -> After {
-    let mut out = OutBuf::take();
+    let mut out = OutBuf::default();
     loop {
         let head = match next_head(&connection, &mut out).await {
             Next::Request(head) => head,
@@ -312,7 +315,9 @@ async fn next_head(connection: &Connection, out: &mut OutBuf) -> Next {
     let mut head = Head::take();
     let mut partial = Vec::new();
     let mut waits = false;
+    connection.is_early.set(false);
     loop {
+        connection.is_early.set(connection.is_early.get() || stream.is_early());
         match read_head(connection, &mut head, &mut partial) {
             Ok(true) => break,
             Ok(false) => {}
@@ -383,7 +388,7 @@ fn read_head(connection: &Connection, head: &mut Head, partial: &mut Vec<u8>) ->
 async fn exchange(connection: &Rc<Connection>, mut head: Box<Head>, out: &mut OutBuf) -> Option<After> {
     connection.requests.set(connection.number().wrapping_add(1));
     let facts = Facts::of(&head);
-    let endpoint = Rc::clone(connection.service.router.find(&mut head));
+    let endpoint = Rc::clone(connection.service.router.find(&mut head, connection.is_early.get()));
     let (body, incoming) = body_of(connection, &head, endpoint.body_limit);
     if incoming.is_some() {
         // What was answered before goes out before a `100 Continue`.
@@ -419,6 +424,9 @@ async fn exchange(connection: &Rc<Connection>, mut head: Box<Head>, out: &mut Ou
     if let Some(record) = record {
         let bytes = if let Outcome::Sent { bytes, .. } = outcome { Some(bytes) } else { None };
         record.write(connection, status, bytes).await;
+    }
+    if let Some(incoming) = &incoming {
+        incoming.take_back();
     }
     match outcome {
         Outcome::Failed => Some(After::Abort),

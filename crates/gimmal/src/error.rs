@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::body::BodyError;
+use crate::body::{Body, BodyError};
+use crate::response::{IntoResponse, Response};
 
 /// A failure with the status and the text that the client gets, and a cause that only the log gets.
 ///
@@ -28,6 +29,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     status: StatusCode,
     message: Option<Cow<'static, str>>,
+    headers: HeaderMap,
     source: Option<Box<dyn StdError>>,
 }
 
@@ -35,13 +37,25 @@ impl Error {
     /// A failure that the client is told of: `message` is the body of the response.
     #[must_use]
     pub fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { status, message: Some(message.into()), source: None }))
+        Self(Box::new(Inner {
+            status,
+            message: Some(message.into()),
+            headers: HeaderMap::new(),
+            source: None,
+        }))
     }
 
     /// A failure of which the client is told the status alone.
     #[must_use]
     pub fn status_only(status: StatusCode) -> Self {
-        Self(Box::new(Inner { status, message: None, source: None }))
+        Self(Box::new(Inner { status, message: None, headers: HeaderMap::new(), source: None }))
+    }
+
+    /// Adds a header field to the response, such as `Retry-After`.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.append(name, value);
+        self
     }
 
     /// Adds the cause, which is logged and not shown.
@@ -66,16 +80,30 @@ impl Error {
         }
     }
 
-    /// What the client is told as an owned text, and the cause.
-    pub(crate) fn into_parts(self) -> (StatusCode, Cow<'static, str>, Option<Box<dyn StdError>>) {
-        let Inner { status, message, source } = *self.0;
-        (status, message.unwrap_or(Cow::Borrowed(status.canonical_reason().unwrap_or("error"))), source)
-    }
-
     /// The cause.
     #[must_use]
     pub fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref()
+    }
+}
+
+impl IntoResponse for Error {
+    /// The cause goes along, for the log.
+    fn into_response(self) -> Response {
+        let Inner { status, message, headers, source } = *self.0;
+        let body = match message {
+            Some(Cow::Owned(text)) => Body::from(text),
+            Some(Cow::Borrowed(text)) => Body::from(text),
+            None => Body::from(status.canonical_reason().unwrap_or("error")),
+        };
+        let mut response = Response::new(body).with_status(status);
+        if !headers.is_empty() {
+            *response.headers_mut() = headers;
+        }
+        match source {
+            Some(source) => response.with_error(source),
+            None => response,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use gimmal_http::{BodyDecoder, BodyFraming, Decoded, Limits};
@@ -28,6 +28,10 @@ pub(crate) struct IncomingBody {
     waiting_since: Cell<Option<Instant>>,
     /// It came to a bad end, after which nothing on the connection can be made sense of.
     failed: Cell<bool>,
+    /// The response has been sent: what is left of the body is the connection's.
+    over: Cell<bool>,
+    /// The user's task that waits for more of it.
+    reader: Cell<Option<Waker>>,
 }
 
 impl IncomingBody {
@@ -50,6 +54,8 @@ impl IncomingBody {
             waited: Cell::new(Duration::ZERO),
             waiting_since: Cell::new(None),
             failed: Cell::new(false),
+            over: Cell::new(false),
+            reader: Cell::new(None),
         })
     }
 
@@ -69,11 +75,20 @@ impl IncomingBody {
         }
     }
 
+    /// Takes the body back from whoever reads it still, such as a task that the handler has left behind: a stream has
+    /// room for one who waits.
+    pub(crate) fn take_back(&self) {
+        self.over.set(true);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
     /// Reads the rest of a body that nobody wants; `false` if it is too long or does not come.
     pub(crate) async fn finish(&self) -> bool {
         let mut left = UNWANTED_BYTES_MAX;
         loop {
-            match std::future::poll_fn(|cx| self.poll_chunk(cx)).await {
+            match std::future::poll_fn(|cx| self.poll_next(cx)).await {
                 None => return true,
                 Some(Err(_)) => return false,
                 Some(Ok(chunk)) => match left.checked_sub(chunk.len() as u64) {
@@ -166,9 +181,14 @@ impl IncomingBody {
 
 impl Incoming for IncomingBody {
     fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+        if self.over.get() {
+            return Poll::Ready(Some(Err(BodyError::Taken)));
+        }
         let polled = self.poll_next(cx);
-        if let Poll::Ready(Some(Err(_))) = polled {
-            self.failed.set(true);
+        match &polled {
+            Poll::Ready(Some(Err(_))) => self.failed.set(true),
+            Poll::Ready(_) => {}
+            Poll::Pending => self.reader.set(Some(cx.waker().clone())),
         }
         polled
     }

@@ -29,12 +29,14 @@ mod check;
 pub mod client;
 mod config;
 mod connection;
+pub mod defence;
 mod error;
 mod extensions;
 mod extract;
 #[cfg(any(feature = "client", feature = "tower"))]
 mod fields;
 mod handler;
+mod handshakes;
 mod incoming;
 mod middleware;
 mod outgoing;
@@ -51,6 +53,8 @@ pub mod test;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod upgrade;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 
 pub use app::{App, Route, any, connect, delete, get, head, options, patch, post, put};
 pub use body::{Body, BodyError, BoxError, Chunk, Incoming};

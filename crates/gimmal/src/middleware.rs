@@ -1,9 +1,11 @@
 //! Middleware: what runs around handlers.
 
+use std::any::TypeId;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use gimmal_runtime::LocalFuture;
+use gimmal_security::Finding;
 
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
@@ -27,6 +29,11 @@ use crate::router::Endpoint;
 pub trait Middleware: Clone + Send + Sync + 'static {
     /// Answers a request, usually by way of `next`.
     fn handle(self: Rc<Self>, request: Request, next: Next) -> LocalFuture<Response>;
+
+    /// What is unsafe in its configuration, or worth knowing: [`Server::check`](crate::Server::check) tells it.
+    fn findings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
 }
 
 impl<F, Output> Middleware for F
@@ -54,15 +61,21 @@ impl<M: Middleware> DynMiddleware for Erased<M> {
 
 /// Makes a middleware on each core, as handlers are made.
 #[derive(Clone)]
-pub(crate) struct MakeMiddleware(Arc<dyn Fn() -> Rc<dyn DynMiddleware> + Send + Sync>);
+pub(crate) struct MakeMiddleware {
+    make: Arc<dyn Fn() -> Rc<dyn DynMiddleware> + Send + Sync>,
+    pub(crate) of: TypeId,
+    pub(crate) findings: Arc<[Finding]>,
+}
 
 impl MakeMiddleware {
-    pub(crate) fn new(middleware: impl Middleware) -> Self {
-        Self(Arc::new(move || Rc::new(Erased(Rc::new(middleware.clone())))))
+    pub(crate) fn new<M: Middleware>(middleware: M) -> Self {
+        let findings = middleware.findings().into();
+        let make = move || -> Rc<dyn DynMiddleware> { Rc::new(Erased(Rc::new(middleware.clone()))) };
+        Self { make: Arc::new(make), of: TypeId::of::<M>(), findings }
     }
 
     pub(crate) fn make(&self) -> Rc<dyn DynMiddleware> {
-        (self.0)()
+        (self.make)()
     }
 }
 

@@ -111,6 +111,7 @@ fn push_head(
     body: BodyFraming,
     facts: &Facts,
 ) -> Encoded {
+    out.ensure();
     let mut date = connection.service().date.borrow_mut();
     date.update(connection.stream().core().unix_seconds());
     let head = ResponseHead {
@@ -129,6 +130,7 @@ fn push_head(
 /// Collects a small chunk; queues a large one, piece by piece as the client takes it.
 async fn push_chunk(connection: &Connection, out: &mut OutBuf, mut chunk: Chunk) -> std::io::Result<()> {
     if chunk.len() <= COPIED_BYTES_MAX {
+        out.ensure();
         out.extend_from_slice(&chunk);
         return Ok(());
     }
@@ -169,8 +171,10 @@ async fn push_body(
         match framing {
             BodyFraming::Length(promised) if sent > promised => return Err(CutOff::Length { promised }),
             BodyFraming::Chunked => {
+                out.ensure();
                 out.extend_from_slice(&chunk_prefix(chunk.len()));
                 push_chunk(connection, out, chunk).await?;
+                out.ensure();
                 out.extend_from_slice(b"\r\n");
             }
             _ => push_chunk(connection, out, chunk).await?,
@@ -178,7 +182,10 @@ async fn push_body(
     }
     match framing {
         BodyFraming::Length(promised) if sent < promised => return Err(CutOff::Length { promised }),
-        BodyFraming::Chunked => encode_last_chunk(body.take_trailers().as_ref(), out),
+        BodyFraming::Chunked => {
+            out.ensure();
+            encode_last_chunk(body.take_trailers().as_ref(), out);
+        }
         _ => {}
     }
     Ok(sent)

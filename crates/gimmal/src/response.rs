@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use gimmal_security::redirect::RedirectTargets;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
@@ -194,21 +195,6 @@ impl IntoResponse for Infallible {
     }
 }
 
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        let (status, message, source) = self.into_parts();
-        let body = match message {
-            std::borrow::Cow::Borrowed(text) => Body::from(text),
-            std::borrow::Cow::Owned(text) => Body::from(text),
-        };
-        let response = Response::new(body).with_status(status);
-        match source {
-            Some(source) => response.with_error(source),
-            None => response,
-        }
-    }
-}
-
 impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
         Error::from(self).into_response()
@@ -338,7 +324,8 @@ impl<T: Into<Body>> IntoResponse for Html<T> {
 
 /// Sends the client elsewhere (RFC 9110, section 15.4).
 ///
-/// Never redirect to what a client sent without a check: it is how phishing borrows a good name.
+/// Never redirect to what a client sent without a check, which [`local`](Self::local) makes: it is how phishing borrows
+/// a good name.
 ///
 /// ```
 /// use gimmal::{IntoResponse, Redirect};
@@ -354,6 +341,36 @@ impl Redirect {
     /// 303: GET it from there, as after a form was sent.
     pub fn see_other(location: impl Into<String>) -> Self {
         Self { status: StatusCode::SEE_OTHER, location: location.into() }
+    }
+
+    /// 303 to a target that came with the request, as `?next=/account`, if it is a path on this host.
+    ///
+    /// # Errors
+    /// 400 for what leads elsewhere, or what a browser could read so: `//evil.example`, `/\\evil.example`.
+    ///
+    /// ```
+    /// use gimmal::{Error, Query, Redirect};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Next { next: String }
+    ///
+    /// async fn logged_in(Query(query): Query<Next>) -> Result<Redirect, Error> {
+    ///     Redirect::local(&query.next)
+    /// }
+    /// ```
+    pub fn local(target: &str) -> Result<Self, Error> {
+        Self::within(&RedirectTargets::new(), target)
+    }
+
+    /// [`local`](Self::local), or to one of the origins that `targets` lists.
+    ///
+    /// # Errors
+    /// As `local`.
+    pub fn within(targets: &RedirectTargets, target: &str) -> Result<Self, Error> {
+        match targets.location(target) {
+            Ok(_) => Ok(Self::see_other(target)),
+            Err(refused) => Err(Error::new(StatusCode::BAD_REQUEST, refused.to_string())),
+        }
     }
 
     /// 307: send the same request there, this time.

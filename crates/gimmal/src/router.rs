@@ -103,9 +103,22 @@ struct EndpointPlan {
     middleware: Vec<MakeMiddleware>,
     body_limit: Option<u64>,
     requirements: Vec<Requirement>,
+    replay_safe: bool,
 }
 
 impl EndpointPlan {
+    /// An answer of the router's own.
+    fn own(handler: MakeHandler, around: &[MakeMiddleware]) -> Self {
+        Self {
+            method: None,
+            handler,
+            middleware: around.to_vec(),
+            body_limit: None,
+            requirements: Vec::new(),
+            replay_safe: true,
+        }
+    }
+
     /// Adds the guards, innermost, once they are checked.
     fn guard(&mut self, pattern: &str, roles: &Arc<Roles>) -> Result<(), AppError> {
         for requirement in std::mem::take(&mut self.requirements) {
@@ -187,6 +200,7 @@ impl Blueprint {
             middleware: inherited.middleware.clone(),
             body_limit: inherited.body_limit,
             requirements,
+            replay_safe: false,
         };
         self.fallbacks.push(Fallback { prefix: prefix.to_owned(), endpoint });
         for (pattern, route) in app.routes {
@@ -231,6 +245,7 @@ impl Blueprint {
                 middleware: middleware.clone(),
                 body_limit: route.body_limit.or(outer.body_limit),
                 requirements: requirements.clone(),
+                replay_safe: route.replay_safe,
             });
         }
         Ok(())
@@ -288,6 +303,7 @@ pub(crate) struct Endpoint {
     pub(crate) handler: Rc<dyn DynHandler>,
     pub(crate) middleware: Box<[Rc<dyn DynMiddleware>]>,
     pub(crate) body_limit: Option<u64>,
+    pub(crate) replay_safe: bool,
     pattern: Option<Rc<str>>,
     parameter_names: Rc<[Box<str>]>,
 }
@@ -298,6 +314,7 @@ impl Endpoint {
             handler: plan.handler.make(),
             middleware: plan.middleware.iter().map(MakeMiddleware::make).collect(),
             body_limit: plan.body_limit,
+            replay_safe: plan.replay_safe,
             pattern: names.map(|names| Rc::clone(&names.pattern)),
             parameter_names: names.map_or_else(Rc::default, |names| Rc::clone(&names.parameters)),
         })
@@ -391,13 +408,7 @@ impl CoreRoute {
         let own = |status: StatusCode| {
             let allow = allow.clone();
             let handler = MakeHandler::new(async move || ([(header::ALLOW, allow.clone())], status));
-            make(&EndpointPlan {
-                method: None,
-                handler,
-                middleware: around.to_vec(),
-                body_limit: None,
-                requirements: Vec::new(),
-            })
+            make(&EndpointPlan::own(handler, around))
         };
         let (not_allowed, options) = (own(StatusCode::METHOD_NOT_ALLOWED), own(StatusCode::NO_CONTENT));
         let endpoints = std::array::from_fn(|index| {
@@ -434,17 +445,17 @@ pub(crate) struct Router {
     fallbacks: Vec<Rc<Endpoint>>,
     /// For `OPTIONS *`.
     asterisk: Rc<Endpoint>,
+    /// For what came as early data of TLS to a route that is not safe to replay (RFC 8470, section 5.2).
+    too_early: Rc<Endpoint>,
     states: HashMap<TypeId, Rc<dyn Any>>,
 }
 
 impl Router {
     pub(crate) fn new(blueprint: &Arc<Blueprint>) -> Self {
-        let asterisk = EndpointPlan {
-            method: None,
-            handler: MakeHandler::new(async || StatusCode::NO_CONTENT),
-            middleware: blueprint.fallbacks[0].endpoint.middleware.clone(),
-            body_limit: None,
-            requirements: Vec::new(),
+        let around = &blueprint.fallbacks[0].endpoint.middleware;
+        let own = |status: StatusCode, around: &[MakeMiddleware]| {
+            let handler = MakeHandler::new(async move || status);
+            Endpoint::new(&EndpointPlan::own(handler, around), None)
         };
         Self {
             blueprint: Arc::clone(blueprint),
@@ -454,7 +465,9 @@ impl Router {
                 .iter()
                 .map(|fallback| Endpoint::new(&fallback.endpoint, None))
                 .collect(),
-            asterisk: Endpoint::new(&asterisk, None),
+            asterisk: own(StatusCode::NO_CONTENT, around),
+            // Not even middleware sees it.
+            too_early: own(StatusCode::TOO_EARLY, &[]),
             states: blueprint.states.iter().map(|state| (state.of, (state.make)())).collect(),
         }
     }
@@ -463,8 +476,13 @@ impl Router {
         Rc::clone(self.states.get(&TypeId::of::<T>())?).downcast().ok()
     }
 
-    /// Finds what answers a request, and notes the parameters of its path.
-    pub(crate) fn find(&self, head: &mut Head) -> &Rc<Endpoint> {
+    /// Finds what answers a request, and notes the parameters of its path. `is_early` says that it may be a replay.
+    pub(crate) fn find(&self, head: &mut Head, is_early: bool) -> &Rc<Endpoint> {
+        let endpoint = self.find_route(head);
+        if is_early && !endpoint.replay_safe { &self.too_early } else { endpoint }
+    }
+
+    fn find_route(&self, head: &mut Head) -> &Rc<Endpoint> {
         let Head { parsed, bytes, normalized, parameters } = head;
         let view = parsed.view(bytes);
         let sent = view.path();

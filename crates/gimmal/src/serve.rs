@@ -9,13 +9,13 @@ use std::time::Duration;
 use gimmal_runtime::{Core, Listener, LocalFuture, Signal, Signals, Stream as Socket};
 use gimmal_security::tls::{TlsError, TlsServerConfig};
 use http::{HeaderValue, StatusCode, header};
-use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 use crate::app::App;
 use crate::certificates::Certificates;
 use crate::connection;
 use crate::error::Error;
+use crate::handshakes::Handshakes;
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
 use crate::router::{AppError, Blueprint};
@@ -37,7 +37,7 @@ pub(crate) async fn serve(
     config: Config,
 ) {
     let shutdown = config.timeouts.shutdown;
-    let handshakes = Rc::new(Semaphore::new(config.handshakes_max));
+    let handshakes = Rc::new(Handshakes::new(config.handshakes_max));
     let service = Service::new(&blueprint, config.clone());
     for (socket, binding) in sockets {
         let service = match binding.protocol {
@@ -68,8 +68,7 @@ pub(crate) async fn serve(
 struct Acceptor {
     binding: Binding,
     service: Rc<Service>,
-    /// Leave to do a handshake: they cost so much that a flood of them must not take the core from the others.
-    handshakes: Rc<Semaphore>,
+    handshakes: Rc<Handshakes>,
 }
 
 async fn accept(core: Rc<Core>, listener: Listener, acceptor: Rc<Acceptor>) {
@@ -110,13 +109,20 @@ impl Acceptor {
         socket.set_deadline(Some(self.service.config.timeouts.handshake));
         let turn = tokio::select! {
             biased;
-            turn = self.handshakes.acquire() => turn.ok()?,
+            turn = self.handshakes.turn() => turn?,
             error = poll_fn(|cx| socket.poll_interrupted(cx)) => {
                 tracing::debug!(%error, "a client was not taken in: too many handshakes are under way");
                 return None;
             }
         };
-        let accepted = Stream::accept_tls(socket, tls).await;
+        let accepted = tokio::select! {
+            biased;
+            accepted = Stream::accept_tls(socket, tls) => accepted,
+            () = self.handshakes.give_way() => {
+                tracing::debug!("a client was not taken in: it is slow, and others wait");
+                return None;
+            }
+        };
         drop(turn);
         match accepted {
             Ok(stream) if stream.is_acme_challenge() => None,

@@ -80,7 +80,7 @@ pub(crate) struct Binding {
 /// # Ok::<(), gimmal::ServerError>(())
 /// ```
 pub struct Server {
-    app: App,
+    pub(crate) app: App,
     pub(crate) bindings: Vec<Binding>,
     listen: ListenOptions,
     cores: CoresBuilder,
@@ -246,7 +246,9 @@ impl Server {
         self
     }
 
-    /// TLS handshakes that a core does at a time; who comes beyond waits for a turn. Default 256.
+    /// TLS handshakes that a core does at a time; who comes beyond waits for a turn. While somebody waits, a handshake
+    /// that has taken longer than half a second is given up, so that a flood of them that are begun and not finished
+    /// keeps nobody out. Default 256.
     #[must_use]
     pub fn handshakes_max(mut self, count: usize) -> Self {
         self.config.handshakes_max = count;

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 /// One tick of the coarse clock.
-pub(crate) const TICK: Duration = Duration::from_millis(50);
+pub(crate) const TICK: Duration = Duration::from_millis(TICK_MILLISECONDS);
+const TICK_MILLISECONDS: u64 = 50;
 
 /// Ticks since the core started; 1 is the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +25,7 @@ impl CoarseClock {
 
     pub(crate) fn refresh(&self) -> Tick {
         let elapsed = milliseconds(libc::CLOCK_MONOTONIC_COARSE) - self.started_ms;
-        self.now.set(Tick(1 + (elapsed / TICK.as_millis() as u64) as u32));
+        self.now.set(Tick(1 + (elapsed / TICK_MILLISECONDS) as u32));
         self.now.get()
     }
 
@@ -62,7 +63,11 @@ impl Deadlines {
     /// Sets a slot's deadline. It is rounded up, by one tick more than the remainder since `now` may lie
     /// anywhere within its own tick: it never passes early.
     pub(crate) fn set(&self, slot: u32, after: Duration, now: Tick) {
-        let ticks = after.as_millis().div_ceil(TICK.as_millis()).min(u128::from(u32::MAX)) as u64 + 1;
+        let milliseconds = after
+            .as_secs()
+            .saturating_mul(1000)
+            .saturating_add(after.subsec_nanos().div_ceil(1_000_000).into());
+        let ticks = milliseconds.div_ceil(TICK_MILLISECONDS).min(u32::MAX.into()) + 1;
         let at = u32::try_from(u64::from(now.0) + ticks).unwrap_or(u32::MAX);
         let mut slots = self.ticks.borrow_mut();
         let slot = slot as usize;

@@ -428,9 +428,11 @@ impl Core {
         ready > 0
     }
 
-    /// Whether anything waits for the next tick.
+    /// Whether anything waits for the next tick; the gauges do, if the last connection has closed since the last one.
     pub(crate) fn needs_ticks(&self) -> bool {
-        self.open_connections() > 0 || !self.next_tick.is_empty()
+        self.open_connections() > 0
+            || !self.next_tick.is_empty()
+            || self.counters.buffers_in_use.get() != self.receive_buffers.in_use() as u64
     }
 
     /// What is done every 50 ms: deadlines, requests to close, and the gauges.

@@ -28,6 +28,7 @@ thread_local! {
 /// out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
 /// assert_eq!(out.len(), 17);
 /// ```
+#[derive(Default)]
 pub struct OutBuf(Vec<u8>);
 
 impl OutBuf {
@@ -37,12 +38,19 @@ impl OutBuf {
         let recycled = FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
         Self(recycled.unwrap_or_else(|| Vec::with_capacity(NEW_BYTES)))
     }
+
+    /// [`take`](Self::take)s one if this is still the default, which has no capacity: for who writes only now and then.
+    pub fn ensure(&mut self) {
+        if self.0.capacity() == 0 {
+            *self = Self::take();
+        }
+    }
 }
 
 impl Drop for OutBuf {
     fn drop(&mut self) {
         let mut vector = std::mem::take(&mut self.0);
-        if vector.capacity() == 0 || vector.capacity() > KEPT_BYTES_MAX {
+        if !(NEW_BYTES..=KEPT_BYTES_MAX).contains(&vector.capacity()) {
             return;
         }
         vector.clear();

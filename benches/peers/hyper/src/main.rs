@@ -1,9 +1,10 @@
-//! hyper: a single-threaded Tokio runtime on each core, HTTP/1 only, pipelined answers flushed together.
+//! hyper: a single-threaded Tokio runtime on each core, HTTP/1 only, pipelined answers flushed together. With files named
+//! by TLS_CERTIFICATE and TLS_KEY it speaks HTTPS by tokio-rustls, with tickets that are shared among the cores.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
 use std::pin::Pin;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -16,6 +17,10 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use matchit::Router;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
 
 #[derive(Clone, Copy)]
 enum Route {
@@ -47,20 +52,41 @@ static ROUTER: LazyLock<Router<Route>> = LazyLock::new(|| {
 });
 
 fn main() {
-    contract::on_each_core(|listener| {
+    let tls = tls();
+    contract::on_each_core(move |listener| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&runtime, serve(listener));
+        tokio::task::LocalSet::new().block_on(&runtime, serve(listener, tls.clone()));
     });
 }
 
-async fn serve(listener: TcpListener) {
+fn tls() -> Option<TlsAcceptor> {
+    let (certificate, key) = std::env::var("TLS_CERTIFICATE").ok().zip(std::env::var("TLS_KEY").ok())?;
+    let chain = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Some(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>) {
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     let mut http = http1::Builder::new();
     http.pipeline_flush(true);
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        let connection = http.serve_connection(TokioIo::new(stream), service_fn(answer));
-        tokio::task::spawn_local(connection);
+        match &tls {
+            None => drop(tokio::task::spawn_local(
+                http.serve_connection(TokioIo::new(stream), service_fn(answer)),
+            )),
+            Some(tls) => {
+                let (handshake, http) = (tls.accept(stream), http.clone());
+                tokio::task::spawn_local(async move {
+                    let Ok(stream) = Box::pin(handshake).await else { return };
+                    let _ = http.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
+                });
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{io, slice};
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
-const COUNT: u16 = 256;
+const COUNT: u16 = 64;
 const BYTES: usize = 64 * 1024;
 const PAGE_BYTES: usize = 4096;
 

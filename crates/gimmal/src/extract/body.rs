@@ -1,6 +1,7 @@
 //! Extractors that read the body.
 
 use bytes::Bytes;
+use gimmal_security::json_guard::{self, JsonLimits, JsonRefused};
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 
@@ -52,12 +53,28 @@ fn is_form(essence: &str) -> bool {
     essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
+/// The route limits the bytes already.
+const JSON_LIMITS: JsonLimits = JsonLimits { bytes: usize::MAX, depth: 128, values: 100_000 };
+
+fn refuse_json(refused: JsonRefused) -> Error {
+    let status = match refused {
+        JsonRefused::TooLong | JsonRefused::TooManyValues => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    Error::new(status, refused.to_string())
+}
+
 /// The body from JSON: 415 if it is not said to be that, 400 where it is malformed, 422 where it does not fit `T`.
-/// Arrays and objects may be nested 128 deep.
+///
+/// Before anything is built from it, it is held to [`JsonLimits`](crate::defence::JsonLimits): arrays and objects may be
+/// nested 128 deep, 400 beyond, and have 100,000 members in all, 413 beyond. Its bytes are held to the body limit of the
+/// route. An app with other limits is given them as a state: `App::state(JsonLimits { depth: 64, ..limits })`.
 impl<T: DeserializeOwned> FromRequest for Json<T> {
     async fn from_request(request: &mut Request) -> Result<Self, Error> {
         check_media_type(request, is_json, "application/json")?;
+        let limits = request.state::<JsonLimits>().map_or(JSON_LIMITS, |limits| *limits);
         let bytes = request.bytes().await?;
+        json_guard::check(&bytes, limits).map_err(refuse_json)?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             let status = match error.classify() {
                 serde_json::error::Category::Data => StatusCode::UNPROCESSABLE_ENTITY,

@@ -132,6 +132,11 @@ impl Stream {
         Ok(Self(Rc::new(Transport { socket, tls: Some(Box::new(tls)) })))
     }
 
+    /// Whether what was received last came as early data, and may be a replay.
+    pub(crate) fn is_early(&self) -> bool {
+        self.0.tls.as_ref().is_some_and(|tls| tls.is_early())
+    }
+
     /// Whether the client is an ACME server, which has got what it wanted.
     pub(crate) fn is_acme_challenge(&self) -> bool {
         self.0.tls.as_ref().is_some_and(|tls| tls.session().is_acme_challenge())

@@ -1,6 +1,6 @@
 //! TLS between a socket and its stream.
 
-use std::cell::{OnceCell, Ref, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -22,6 +22,10 @@ pub(super) struct Tls {
     session: RefCell<TlsSession>,
     /// Plaintext that is to be received next, the last one first.
     ready: RefCell<Vec<Chunk>>,
+    /// Bytes of early data (RFC 8446, section 2.3) that are still to be received. They come before all else.
+    early_bytes: Cell<usize>,
+    /// What was received last was early data.
+    is_early: Cell<bool>,
     client_certificate: OnceCell<Option<Rc<ClientCertificate>>>,
 }
 
@@ -38,6 +42,8 @@ impl Tls {
         Self {
             session: RefCell::new(session),
             ready: RefCell::default(),
+            early_bytes: Cell::new(0),
+            is_early: Cell::new(false),
             client_certificate: OnceCell::new(),
         }
     }
@@ -87,7 +93,8 @@ impl Tls {
         if !answer.is_empty() {
             socket.queue(answer);
         }
-        result?;
+        let received_early = result?.early_bytes;
+        self.early_bytes.set(self.early_bytes.get() + received_early);
         // Plaintext is shorter than the ciphertext that it came in, and goes back to where that lay.
         match received.try_mut() {
             Some(bytes) if plaintext.len() <= bytes.len() => {
@@ -101,7 +108,7 @@ impl Tls {
 
     pub(super) fn poll_recv(&self, socket: &Socket, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
         loop {
-            if let Some(chunk) = self.ready.borrow_mut().pop() {
+            if let Some(chunk) = self.next_ready() {
                 return Poll::Ready(Ok(chunk));
             }
             if self.session.borrow().is_peer_closed() {
@@ -119,13 +126,32 @@ impl Tls {
 
     pub(super) fn try_recv(&self, socket: &Socket) -> Option<Chunk> {
         loop {
-            if let Some(chunk) = self.ready.borrow_mut().pop() {
+            if let Some(chunk) = self.next_ready() {
                 return Some(chunk);
             }
             // What fails here fails again when it is waited for.
             let plaintext = self.decrypt(socket, socket.try_recv()?).ok()?;
             self.unrecv(plaintext);
         }
+    }
+
+    /// The next plaintext at hand. Early data never shares a chunk with what came after it.
+    fn next_ready(&self) -> Option<Chunk> {
+        let mut ready = self.ready.borrow_mut();
+        let mut chunk = ready.pop()?;
+        let early = self.early_bytes.get();
+        self.is_early.set(early > 0);
+        if early > 0 && early < chunk.len() {
+            let early_part = chunk.split_to(early);
+            ready.push(std::mem::replace(&mut chunk, early_part));
+        }
+        self.early_bytes.set(early.saturating_sub(chunk.len()));
+        Some(chunk)
+    }
+
+    /// Whether what was received last may be a replay.
+    pub(super) fn is_early(&self) -> bool {
+        self.is_early.get()
     }
 
     pub(super) fn unrecv(&self, bytes: Chunk) {

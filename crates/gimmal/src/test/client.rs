@@ -47,7 +47,7 @@ impl TestRequest<&TestClient> {
         let Ok(Parsed::Complete(len)) = parsed else { panic!("the request is malformed: {parsed:?}") };
         head.bytes = bytes.split_to(len);
 
-        let endpoint = Rc::clone(service.router.find(&mut head));
+        let endpoint = Rc::clone(service.router.find(&mut head, false));
         let mut body = if bytes.is_empty() { Body::empty() } else { Body::from(bytes).untyped() };
         body.set_limit(endpoint.body_limit.unwrap_or(service.config.limits.body_bytes));
         let request = Request::new(head, body, Connection::new(service, None), Rc::clone(&endpoint));

@@ -79,7 +79,7 @@ async fn respond(service: Rc<Service>, mut parts: http::request::Parts, mut body
         Ok(head) => head,
         Err(error) => return error.into_response(),
     };
-    let endpoint = Rc::clone(service.router.find(&mut head));
+    let endpoint = Rc::clone(service.router.find(&mut head, false));
     body.set_limit(endpoint.body_limit.unwrap_or(service.config.limits.body_bytes));
     let mut request = Request::new(head, body, Connection::new(service, None), Rc::clone(&endpoint));
     if !parts.extensions.is_empty() {

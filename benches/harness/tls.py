@@ -1,0 +1,156 @@
+"""TLS rows: handshakes, keep-alive, downloads and idle connections, of Gimmal beside hyper with rustls, and nginx."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import servers
+from process import Failed, Running, free_port
+from servers import PEERS, ROOT, Place, Server
+
+LOAD = ROOT / "target" / "release" / "tls_load"
+IDLE_CONNECTIONS = 1000
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    unit: str
+    #: Arguments of `tls_load`, or of wrk if they begin with a path.
+    arguments: tuple[str, ...]
+
+
+ROWS = [
+    Row("full handshake, X25519MLKEM768", "us of CPU", ("full",)),
+    Row("full handshake, X25519", "us of CPU", ("full", "--x25519")),
+    Row("resumed handshake, X25519MLKEM768", "us of CPU", ("resumed",)),
+    Row("resumed handshake, X25519", "us of CPU", ("resumed", "--x25519")),
+    Row("keep-alive request, 64 connections", "us of CPU", ("/plaintext", "64")),
+    Row("download of 1 MB, 16 connections", "us of CPU", ("/bytes/1000000", "16")),
+    Row("download of 100 MB, 2 connections", "us of CPU", ("/bytes/100000000", "2")),
+    Row("idle connection", "bytes", ("idle",)),
+]
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    certificate, key = folder / "server.pem", folder / "server.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]
+        + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+        + ["-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )
+    key.chmod(0o600)
+    return certificate, key
+
+
+def all_servers(certificate: Path, key: Path) -> list[Server]:
+    os.environ |= {"TLS_CERTIFICATE": str(certificate), "TLS_KEY": str(key)}
+
+    def gimmal(backend: str) -> Server:
+        own = [str(ROOT / "target" / "release" / "examples" / "bench"), "--backend", backend]
+        own += ["--certificate", str(certificate), "--key", str(key)]
+        name = "gimmal" if backend == "uring" else "gimmal-epoll"
+        return Server(name, "ours", lambda place: [*own, "--addr", place.address, "--cores", str(place.cores)])
+
+    def hyper(place: Place) -> list[str]:
+        return [str(PEERS / "target" / "release" / "peer-hyper"), "--addr", place.address, "--cores", str(place.cores)]
+
+    def nginx(place: Place) -> list[str]:
+        command = servers.nginx_command(place)
+        path = place.folder / "nginx.conf"
+        tls = f"ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_session_cache shared:tls:10m;"
+        tls += " ssl_protocols TLSv1.2 TLSv1.3;"
+        text = path.read_text().replace("backlog=4096 reuseport;", f"backlog=4096 reuseport ssl; {tls}")
+        path.write_text(text)
+        return command
+
+    return [gimmal("uring"), gimmal("epoll"), Server("hyper", "framework", hyper), Server("nginx", "daemon", nginx)]
+
+
+def count(output: str, pattern: str) -> int:
+    found = re.search(pattern, output)
+    if not found:
+        raise Failed(f"the load says nothing of use: {output[-300:]}")
+    return int(found[1])
+
+
+def measure(running: Running, row: Row, seconds: float, load_cpus: str) -> float:
+    if row.arguments[0] == "idle":
+        return measure_idle(running)
+    pinned = ["taskset", "-c", load_cpus]
+    before = running.usage()
+    if row.arguments[0].startswith("/"):
+        path, connections = row.arguments
+        url = f"https://{running.place.address}{path}"
+        command = [*pinned, "wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}", url]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        done = count(output, r"(\d+) requests in")
+        if "Non-2xx" in output or "Socket errors" in output:
+            raise Failed(output.strip())
+    else:
+        command = [*pinned, str(LOAD), running.place.address, *row.arguments, "--seconds", str(seconds)]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        done = count(output, r"(\d+) connections, 0 wrong")
+    return running.usage().since(before).total / done * 1e6
+
+
+def measure_idle(running: Running) -> float:
+    def hold(connections: int) -> float:
+        command = [str(LOAD), running.place.address, "idle", "--connections", str(connections)]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        line = child.stdout.readline()
+        count(line, r"(\d+) connections, 0 wrong")
+        held = running.memory_bytes()
+        child.communicate("")
+        return held
+
+    # What is made for the first connections and kept is no part of what each costs.
+    few = hold(50)
+    return (hold(IDLE_CONNECTIONS) - few) / (IDLE_CONNECTIONS - 50)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench-tls", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rows", default="", help="only rows whose names have this in them")
+    parser.add_argument("--server-cpu", default="0")
+    parser.add_argument("--load-cpus", default="1")
+    args = parser.parse_args()
+    rows = [row for row in ROWS if args.rows in row.name]
+    figures: dict[tuple[str, str], list[float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        measured = all_servers(*make_certificate(folder))
+        for turn in range(args.rounds):
+            for row in rows:
+                # Each begins as often as the others, so that none has the quiet minutes to itself.
+                for server in measured[turn % len(measured) :] + measured[: turn % len(measured)]:
+                    with Running(server, Place(free_port(), 1, folder), args.server_cpu) as running:
+                        try:
+                            value = measure(running, row, args.seconds, args.load_cpus)
+                        except (Failed, subprocess.CalledProcessError) as error:
+                            print(f"{row.name}: {server.name}: {error}", file=sys.stderr)
+                            continue
+                    figures.setdefault((row.name, server.name), []).append(value)
+    names = [server.name for server in measured]
+    print("| |", " | ".join(names), "|")
+    print("| --- |", " | ".join("---:" for _ in names), "|")
+    for row in rows:
+        medians = {name: statistics.median(figures.get((row.name, name)) or [float("nan")]) for name in names}
+        cells = [f"{medians[name]:,.1f} ({medians[name] / medians['hyper']:.2f})" for name in names]
+        print(f"| {row.name}, {row.unit} |", " | ".join(cells), "|")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,467 @@
+//! WebSocket (RFC 6455) with permessage-deflate (RFC 7692).
+//!
+//! ```
+//! use gimmal::{App, Response};
+//! use gimmal::websocket::{WebSocket, WebSocketUpgrade};
+//!
+//! async fn echo(upgrade: WebSocketUpgrade) -> Response {
+//!     upgrade.serve(|socket: WebSocket| async move {
+//!         while let Some(Ok(message)) = socket.recv().await {
+//!             if socket.send(message).await.is_err() {
+//!                 break;
+//!             }
+//!         }
+//!     })
+//! }
+//! let app = App::new().get("/echo", echo);
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gimmal_http::websocket::{self, Decoder, Encoder, Event, HandshakeError, Role, ServerHandshake};
+use gimmal_runtime::OutBuf;
+use http::{HeaderMap, StatusCode};
+
+use crate::body::Chunk;
+use crate::error::Error;
+use crate::extract::FromRequest;
+use crate::request::Request;
+use crate::response::{IntoResponse, Response};
+use crate::stream::Stream;
+
+pub use gimmal_http::websocket::{
+    CloseCode, CloseFrame, DeflateConfig, PreparedMessage, SendError, WebSocketError, WebSocketLimits,
+};
+
+/// How long a peer has to answer a Close.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A message, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Binary(Bytes),
+}
+
+impl Message {
+    /// The text, if it is one.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Binary(_) => None,
+        }
+    }
+
+    fn as_codec(&self) -> websocket::Message<'_> {
+        match self {
+            Self::Text(text) => websocket::Message::Text(text),
+            Self::Binary(bytes) => websocket::Message::Binary(bytes),
+        }
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(bytes: Bytes) -> Self {
+        Self::Binary(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Binary(bytes.into())
+    }
+}
+
+/// Why a WebSocket ended before its time.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SocketError {
+    /// The peer broke the protocol or a limit, and was told so.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(#[from] WebSocketError),
+    /// The connection ended without a Close (1006).
+    #[error("the connection ended without a Close frame")]
+    Disconnected,
+    /// The peer answered no Ping in time.
+    #[error("the peer is silent")]
+    Silent,
+    /// The socket failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// It cannot be sent.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+/// A request that asks for a WebSocket: 400, 405 or 426 if it does not, 403 if the page of another site asks for it.
+///
+/// Browsers send cookies along with the handshake whatever page opens it, so a page of another origin is refused unless
+/// [`any_origin`](WebSocketUpgrade::any_origin) is called.
+pub struct WebSocketUpgrade {
+    headers: HeaderMap,
+    protocol: Option<String>,
+    limits: WebSocketLimits,
+    deflate: Option<DeflateConfig>,
+    keep_alive: Duration,
+    any_origin: bool,
+}
+
+fn refused(error: HandshakeError) -> Error {
+    error.headers().iter().fold(Error::new(error.status(), error.to_string()), |refused, (name, value)| {
+        refused.with_header(name.clone(), value.clone())
+    })
+}
+
+impl FromRequest for WebSocketUpgrade {
+    async fn from_request(request: &mut Request) -> Result<Self, Error> {
+        let headers = request.to_header_map();
+        ServerHandshake::read(request.method(), request.version(), &headers).map_err(refused)?;
+        Ok(Self {
+            headers,
+            protocol: None,
+            limits: WebSocketLimits::default(),
+            deflate: Some(DeflateConfig::default()),
+            keep_alive: Duration::from_secs(30),
+            any_origin: false,
+        })
+    }
+}
+
+impl WebSocketUpgrade {
+    fn handshake(&self) -> Result<ServerHandshake<'_>, Error> {
+        ServerHandshake::read(&http::Method::GET, http::Version::HTTP_11, &self.headers).map_err(refused)
+    }
+
+    /// Picks the first of the client's subprotocols that is one of `known`.
+    #[must_use]
+    pub fn protocols(mut self, known: &[&str]) -> Self {
+        self.protocol = self.handshake().ok().and_then(|handshake| {
+            handshake.protocols().find(|offered| known.contains(offered)).map(str::to_owned)
+        });
+        self
+    }
+
+    /// The subprotocol that was picked.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
+    }
+
+    /// How large frames and messages may be. Default 2 MiB.
+    #[must_use]
+    pub fn limits(mut self, limits: WebSocketLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How messages are compressed where the client can; `None` for not at all.
+    #[must_use]
+    pub fn deflate(mut self, config: Option<DeflateConfig>) -> Self {
+        self.deflate = config;
+        self
+    }
+
+    /// How long a peer may be silent before it is pinged, and then before it is given up. Default 30 s.
+    #[must_use]
+    pub fn keep_alive(mut self, after: Duration) -> Self {
+        self.keep_alive = after;
+        self
+    }
+
+    /// Lets pages of every site open it. Only for what needs no login, or proves the user by other means than cookies.
+    #[must_use]
+    pub fn any_origin(mut self) -> Self {
+        self.any_origin = true;
+        self
+    }
+
+    /// The response that opens the WebSocket, which `serve` then has. It is closed when the future ends.
+    pub fn serve<F: Future<Output = ()> + 'static>(
+        self,
+        serve: impl FnOnce(WebSocket) -> F + 'static,
+    ) -> Response {
+        match self.open(serve) {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        }
+    }
+
+    fn open<F: Future<Output = ()> + 'static>(
+        self,
+        serve: impl FnOnce(WebSocket) -> F + 'static,
+    ) -> Result<Response, Error> {
+        let handshake = self.handshake()?;
+        if !self.any_origin && !handshake.is_same_origin() {
+            return Err(Error::new(
+                StatusCode::FORBIDDEN,
+                "a page of another origin may not open this WebSocket",
+            ));
+        }
+        let accepted = handshake.accept(self.protocol.as_deref(), self.deflate.as_ref()).map_err(refused)?;
+        let (limits, keep_alive, deflate) = (self.limits, self.keep_alive, accepted.deflate);
+        let protocol = http::HeaderValue::from_static("websocket");
+        let mut response = Response::switching_protocols(protocol, move |stream| {
+            serve(WebSocket {
+                stream,
+                decoder: RefCell::new(Decoder::new(Role::Server, limits, deflate)),
+                encoder: RefCell::new(Encoder::new(Role::Server, deflate)),
+                input: RefCell::default(),
+                keep_alive,
+                waits: Cell::new(false),
+                pinged: Cell::new(false),
+                ended: Cell::new(false),
+                close_code: Cell::new(None),
+            })
+        });
+        *response.headers_mut() = accepted.headers;
+        Ok(response)
+    }
+}
+
+impl fmt::Debug for WebSocketUpgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketUpgrade").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+/// A WebSocket that is open.
+///
+/// All methods take `&self`: one future may receive while another sends, in one task or in two, without a lock. Pings
+/// are answered, and a silent peer is pinged, while something is being received.
+///
+/// Dropping it sends a Close and ends the connection once that has gone out; [`close`](Self::close) waits for the
+/// peer's.
+///
+/// # Cancel safety
+/// No message is lost by dropping a future of [`recv`](Self::recv); [`send`](Self::send) has either queued all of its
+/// message or nothing.
+pub struct WebSocket {
+    stream: Stream,
+    decoder: RefCell<Decoder>,
+    encoder: RefCell<Encoder>,
+    /// Received, and not decoded yet.
+    input: RefCell<Chunk>,
+    keep_alive: Duration,
+    /// The peer's next bytes are waited for.
+    waits: Cell<bool>,
+    /// A Ping is on its way, and nothing has come since.
+    pinged: Cell<bool>,
+    /// Nothing more will be received.
+    ended: Cell<bool>,
+    close_code: Cell<Option<CloseCode>>,
+}
+
+impl WebSocket {
+    /// The next message; `None` once the peer, or a shutdown of the server, has ended the WebSocket in order.
+    ///
+    /// # Errors
+    /// [`SocketError`], after which there are no more messages.
+    pub async fn recv(&self) -> Option<Result<Message, SocketError>> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// [`recv`](Self::recv) as a poll function.
+    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, SocketError>>> {
+        while !self.ended.get() {
+            match self.decode() {
+                Ok(Some(message)) => return Poll::Ready(Some(Ok(message))),
+                Ok(None) if self.ended.get() => break,
+                Ok(None) => {}
+                Err(error) => {
+                    self.end(Some(CloseFrame { code: error.close_code(), reason: "" }));
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+            }
+            match ready!(self.poll_bytes(cx)) {
+                Ok(bytes) if !bytes.is_empty() => drop(self.input.replace(bytes)),
+                Ok(_) => {
+                    self.ended.set(true);
+                    return Poll::Ready(Some(Err(SocketError::Disconnected)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    if self.stream.core().is_draining() {
+                        self.end(Some(CloseFrame {
+                            code: CloseCode::GOING_AWAY,
+                            reason: "the server stops",
+                        }));
+                    } else if self.pinged.replace(true) {
+                        self.ended.set(true);
+                        return Poll::Ready(Some(Err(SocketError::Silent)));
+                    } else {
+                        self.queue(|encoder, out| encoder.ping(b"", out))?;
+                    }
+                }
+                Err(error) => {
+                    self.ended.set(true);
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// Waits for bytes, for as long as a peer may be silent. A connection that waits is idle: a shutdown of the server
+    /// gives it a nearer deadline, which is left alone.
+    fn poll_bytes(&self, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
+        let received = self.stream.poll_recv(cx);
+        let waits = received.is_pending();
+        if waits != self.waits.replace(waits) {
+            self.stream.set_deadline(waits.then_some(self.keep_alive));
+            self.stream.set_idle(waits);
+        }
+        if let Poll::Ready(Ok(_)) = received {
+            self.pinged.set(false);
+        }
+        received
+    }
+
+    /// Works on what was received until a message is whole.
+    fn decode(&self) -> Result<Option<Message>, WebSocketError> {
+        let mut input = self.input.take();
+        let mut owned;
+        let mut decoder = self.decoder.borrow_mut();
+        while !input.is_empty() {
+            // What other handles can see must not be unmasked in place.
+            let bytes = match input.try_mut() {
+                Some(bytes) => bytes,
+                None => {
+                    owned = input.to_vec();
+                    &mut owned
+                }
+            };
+            let decoded = decoder.decode(bytes)?;
+            let message = match decoded.event {
+                Some(Event::Text(text)) => Some(Message::Text(text.into_owned())),
+                Some(Event::Binary(bytes)) => Some(Message::Binary(bytes.into_owned().into())),
+                Some(Event::Ping(payload)) => {
+                    // After a Close of this side nothing is owed any more.
+                    let _ = self.queue(|encoder, out| encoder.pong(payload, out));
+                    None
+                }
+                Some(Event::Close(frame)) => {
+                    self.close_code.set(frame.map(|frame| frame.code));
+                    self.end(frame);
+                    return Ok(None);
+                }
+                Some(Event::Pong(_) | Event::Part { .. }) | None => None,
+            };
+            let consumed = decoded.consumed;
+            input.advance(consumed);
+            if let Some(message) = message {
+                self.input.replace(input);
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    fn queue(
+        &self,
+        write: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<(), SendError>,
+    ) -> Result<(), SocketError> {
+        let mut out = OutBuf::take();
+        write(&mut self.encoder.borrow_mut(), &mut out)?;
+        self.stream.queue(out);
+        Ok(())
+    }
+
+    /// Receives nothing more, and sends a Close if none was sent.
+    fn end(&self, frame: Option<CloseFrame<'_>>) {
+        self.ended.set(true);
+        if !self.encoder.borrow().is_closed() {
+            // A reason that is too long was the peer's, and does not come back.
+            let _ = self.queue(|encoder, out| encoder.close(frame, out));
+        }
+    }
+
+    /// Sends a message, as soon as little enough is waiting to go out.
+    ///
+    /// # Errors
+    /// [`SocketError`]; the connection is of no further use.
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), SocketError> {
+        self.send_ready().await?;
+        let message = message.into();
+        self.queue(|encoder, out| encoder.message(message.as_codec(), out))
+    }
+
+    /// Sends a message that many connections are sent: its bytes are shared by all of them.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_prepared(&self, message: &PreparedMessage) -> Result<(), SocketError> {
+        self.send_ready().await?;
+        let frame = self.encoder.borrow_mut().prepared(message)?;
+        self.stream.queue(frame);
+        Ok(())
+    }
+
+    /// Sends a Ping, of at most 125 bytes.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn ping(&self, payload: &[u8]) -> Result<(), SocketError> {
+        self.send_ready().await?;
+        self.queue(|encoder, out| encoder.ping(payload, out))
+    }
+
+    async fn send_ready(&self) -> io::Result<()> {
+        poll_fn(|cx| self.stream.poll_send_ready(cx)).await
+    }
+
+    /// Sends a Close and waits for the peer's, at most five seconds. Messages that are still on their way are dropped.
+    pub async fn close(self, code: CloseCode, reason: &str) {
+        if self.queue(|encoder, out| encoder.close(Some(CloseFrame { code, reason }), out)).is_err() {
+            return;
+        }
+        let answered = async { while let Some(Ok(_)) = self.recv().await {} };
+        // A peer that does not answer in time is not waited for.
+        let _ = tokio::time::timeout(CLOSE_PATIENCE, answered).await;
+    }
+
+    /// The code that the peer has closed with.
+    #[must_use]
+    pub fn close_code(&self) -> Option<CloseCode> {
+        self.close_code.get()
+    }
+
+    /// The stream below, to ask it for addresses.
+    #[must_use]
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+}
+
+impl Drop for WebSocket {
+    fn drop(&mut self) {
+        if !self.ended.get() {
+            self.end(Some(CloseFrame { code: CloseCode::NORMAL, reason: "" }));
+        }
+    }
+}
+
+impl fmt::Debug for WebSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,208 @@
+//! WebSocket over real sockets, with tungstenite as the client.
+
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt, StreamExt};
+use gimmal::test::TestServer;
+use gimmal::websocket::{CloseCode, Message, PreparedMessage, WebSocketLimits, WebSocketUpgrade};
+use gimmal::{App, Response, State};
+use gimmal_tests::{BACKENDS, eventually, server};
+use tokio::net::TcpStream;
+use tokio::sync::broadcast;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as PeerCode;
+use tokio_tungstenite::tungstenite::{Error as PeerError, Message as Peer};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+async fn echo(upgrade: WebSocketUpgrade) -> Response {
+    upgrade
+        .protocols(&["v2", "v1"])
+        .limits(WebSocketLimits { message_bytes: 1 << 20, ..Default::default() })
+        .serve(|socket| async move {
+            while let Some(Ok(message)) = socket.recv().await {
+                if message.as_text() == Some("close me") {
+                    return socket.close(CloseCode::POLICY, "as you wished").await;
+                }
+                if socket.send(message).await.is_err() {
+                    return;
+                }
+            }
+        })
+}
+
+async fn silent(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.keep_alive(Duration::from_millis(200)).serve(|socket| async move {
+        let _ = socket.recv().await;
+    })
+}
+
+type Room = broadcast::Sender<PreparedMessage>;
+
+async fn listen(upgrade: WebSocketUpgrade, room: State<Room>) -> Response {
+    let mut messages = room.subscribe();
+    upgrade.serve(|socket| async move {
+        while let Ok(message) = messages.recv().await {
+            if socket.send_prepared(&message).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+fn app(room: Room) -> App {
+    App::new().get("/echo", echo).get("/silent", silent).get("/listen", listen).state(room)
+}
+
+fn on_both(test: impl AsyncFn(&TestServer)) {
+    for backend in BACKENDS {
+        let app = app(broadcast::channel(16).0);
+        let server = TestServer::from_server(server(app, backend)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test(&server));
+    }
+}
+
+async fn connect(server: &TestServer, path: &str) -> Client {
+    connect_async(format!("ws://{}{path}", server.address())).await.unwrap().0
+}
+
+/// The status with which a handshake is refused.
+async fn refusal(server: &TestServer, fields: &[(&'static str, &'static str)]) -> Option<u16> {
+    let mut request = format!("ws://{}/echo", server.address()).into_client_request().unwrap();
+    for (name, value) in fields {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    match connect_async(request).await {
+        Ok(_) => None,
+        Err(PeerError::Http(response)) => Some(response.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn messages_of_every_size_come_back() {
+    on_both(async |server| {
+        let mut client = connect(server, "/echo").await;
+        for len in [0, 1, 125, 126, 65_535, 65_536, 1_000_000] {
+            let text = "é".repeat(len / 2);
+            client.send(Peer::text(text.clone())).await.unwrap();
+            assert_eq!(client.next().await.unwrap().unwrap(), Peer::text(text));
+            let bytes = vec![len as u8; len];
+            client.send(Peer::binary(bytes.clone())).await.unwrap();
+            assert_eq!(client.next().await.unwrap().unwrap(), Peer::binary(bytes));
+        }
+    });
+}
+
+#[test]
+fn many_messages_at_once_come_back_in_order_and_pings_between_them() {
+    on_both(async |server| {
+        let mut client = connect(server, "/echo").await;
+        for number in 0..1000 {
+            client.feed(Peer::text(number.to_string())).await.unwrap();
+        }
+        client.send(Peer::Ping("here".into())).await.unwrap();
+        for number in 0..1000 {
+            assert_eq!(client.next().await.unwrap().unwrap(), Peer::text(number.to_string()));
+        }
+        assert_eq!(client.next().await.unwrap().unwrap(), Peer::Pong("here".into()));
+    });
+}
+
+#[test]
+fn either_side_closes_with_its_code() {
+    on_both(async |server| {
+        let mut client = connect(server, "/echo").await;
+        client.send(Peer::text("close me")).await.unwrap();
+        let Some(Ok(Peer::Close(Some(frame)))) = client.next().await else { panic!("no Close") };
+        assert_eq!((frame.code, frame.reason.as_str()), (PeerCode::Policy, "as you wished"));
+        assert!(client.next().await.is_none());
+
+        let mut client = connect(server, "/echo").await;
+        client.close(None).await.unwrap();
+        while let Some(Ok(_)) = client.next().await {}
+        eventually("the connection goes", || server.handle().connections().is_empty());
+    });
+}
+
+#[test]
+fn a_message_beyond_the_limit_is_closed_with_1009() {
+    on_both(async |server| {
+        let mut client = connect(server, "/echo").await;
+        // The server may end the connection before it has read all of it.
+        let _ = client.send(Peer::binary(vec![0; (1 << 20) + 1])).await;
+        let Some(Ok(Peer::Close(Some(frame)))) = client.next().await else { panic!("no Close") };
+        assert_eq!(frame.code, PeerCode::Size);
+    });
+}
+
+#[test]
+fn a_handshake_is_checked_for_origin_version_and_protocol() {
+    on_both(async |server| {
+        assert_eq!(refusal(server, &[("origin", "https://evil.example")]).await, Some(403));
+        let same = format!("http://{}", server.address()).leak();
+        assert_eq!(refusal(server, &[("origin", same)]).await, None);
+        assert_eq!(refusal(server, &[("sec-websocket-version", "12")]).await, Some(426));
+        let mut request = format!("ws://{}/echo", server.address()).into_client_request().unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", "v0, v1, v2".parse().unwrap());
+        let (_, response) = connect_async(request).await.unwrap();
+        assert_eq!(response.headers()["sec-websocket-protocol"], "v1");
+    });
+}
+
+#[test]
+fn a_silent_peer_is_pinged_and_then_given_up() {
+    on_both(async |server| {
+        let mut client = connect(server, "/silent").await;
+        // Reading answers the Ping, so the connection lives on.
+        let pinged = tokio::time::timeout(Duration::from_secs(5), client.next()).await.unwrap();
+        assert!(matches!(pinged, Some(Ok(Peer::Ping(_)))), "{pinged:?}");
+        // A peer that does not read answers nothing.
+        let began = Instant::now();
+        eventually("the connection goes", || server.handle().connections().is_empty());
+        assert!(began.elapsed() < Duration::from_secs(5));
+    });
+}
+
+#[test]
+fn a_shutdown_says_1001() {
+    on_both(async |server| {
+        let mut client = connect(server, "/echo").await;
+        client.send(Peer::text("hello")).await.unwrap();
+        assert_eq!(client.next().await.unwrap().unwrap(), Peer::text("hello"));
+        server.handle().shutdown();
+        let Some(Ok(Peer::Close(Some(frame)))) = client.next().await else { panic!("no Close") };
+        assert_eq!(frame.code, PeerCode::Away);
+    });
+}
+
+#[test]
+fn a_broadcast_reaches_everybody_on_every_core() {
+    for backend in BACKENDS {
+        let room = broadcast::channel(16).0;
+        let server = TestServer::from_server(server(app(room.clone()), backend).cores(2)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut clients = Vec::new();
+            for _ in 0..200 {
+                clients.push(connect(&server, "/listen").await);
+            }
+            eventually("everybody listens", || room.receiver_count() == 200);
+            for text in ["one", "two"] {
+                let _ = room.send(PreparedMessage::new(text.into()));
+            }
+            for client in &mut clients {
+                assert_eq!(client.next().await.unwrap().unwrap(), Peer::text("one"));
+                assert_eq!(client.next().await.unwrap().unwrap(), Peer::text("two"));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_message_is_text_or_bytes() {
+    assert_eq!(Message::from("a").as_text(), Some("a"));
+    assert_eq!(Message::from(vec![1]).as_text(), None);
+}
