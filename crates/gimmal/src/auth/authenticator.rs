@@ -37,7 +37,9 @@ use crate::response::{IntoResponse, Redirect, Response};
 /// mechanisms, each as a field line of its own; a 403 for want of a scope tells a Bearer client which one (RFC 6750,
 /// section 3.1).
 ///
-/// What is sent as it is (passwords of Basic, tokens, API keys) is refused over plain HTTP, except on this machine.
+/// What is sent as it is (passwords of Basic, tokens, API keys) is refused over plain HTTP, except on this machine. A
+/// proxy that speaks HTTPS before the server counts if the app trusts it:
+/// [`Defences::trusted_proxies`](crate::defence::Defences::trusted_proxies), added before this.
 ///
 /// ```
 /// use gimmal::App;
@@ -162,9 +164,7 @@ impl Authenticator {
     }
 
     async fn is_confidential(&self, request: &Request) -> bool {
-        self.is_plain_http_allowed
-            || request.is_tls()
-            || is_confidential(false, request.peer_addr().await.ok().as_ref())
+        self.is_plain_http_allowed || is_confidential(request).await
     }
 
     fn offer(&self, is_confidential: bool) -> Offer<'_> {

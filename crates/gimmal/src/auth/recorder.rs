@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use gimmal_runtime::Address;
 use gimmal_security::audit::{AuditEvent, AuditLog, AuditRecord};
 
+use crate::defence::ClientAddress;
 use crate::extract::State;
 use crate::request::{Request, RequestId};
 
@@ -24,12 +25,12 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub(super) async fn of(request: &Request) -> Self {
-        let client = request.peer_addr().await.ok();
-        Self {
-            log: request.state().map(State),
-            client: client.and_then(|address| address.as_tcp()).map(|address| address.ip()),
-            request: request.id(),
-        }
+        // What trusted proxies say comes before what the connection does.
+        let client = match request.extensions().get::<ClientAddress>() {
+            Some(client) => Some(client.address()),
+            None => request.peer_addr().await.ok().and_then(|address| address.as_tcp()).map(|peer| peer.ip()),
+        };
+        Self { log: request.state().map(State), client, request: request.id() }
     }
 
     /// The address under which attempts are counted. Whoever comes over a Unix socket counts as this machine.
@@ -59,9 +60,23 @@ impl fmt::Debug for Recorder {
     }
 }
 
+/// Whether the client speaks TLS, to this server or to a trusted proxy before it.
+pub(super) fn is_secure(request: &Request) -> bool {
+    request.extensions().get().map_or_else(|| request.is_tls(), ClientAddress::is_secure)
+}
+
 /// Whether nobody on the way can read what the client sends: TLS, or a client on this machine.
-pub(super) fn is_confidential(is_tls: bool, peer: Option<&Address>) -> bool {
-    is_tls || peer.is_some_and(Address::is_local)
+pub(super) async fn is_confidential(request: &Request) -> bool {
+    if is_secure(request) {
+        return true;
+    }
+    let client = request.extensions().get().map(ClientAddress::address);
+    is_on_this_machine(request.peer_addr().await.ok().as_ref(), client)
+}
+
+/// Behind a proxy on this machine, `client` is whom it speaks for.
+fn is_on_this_machine(peer: Option<&Address>, client: Option<IpAddr>) -> bool {
+    peer.is_some_and(Address::is_local) && client.is_none_or(|client| client.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -70,13 +85,16 @@ mod tests {
 
     #[test]
     fn a_password_over_plain_http_is_safe_on_this_machine_alone() {
-        let confidential = |is_tls, peer: &str| is_confidential(is_tls, Some(&peer.parse().unwrap()));
-        assert!(confidential(false, "127.0.0.1:5000"));
-        assert!(confidential(false, "[::1]:5000"));
-        assert!(confidential(false, "unix:/run/x.sock"));
-        assert!(confidential(true, "192.0.2.1:5000"));
-        assert!(!confidential(false, "192.0.2.1:5000"));
-        assert!(!confidential(false, "10.0.0.1:5000"));
-        assert!(!is_confidential(false, None), "a peer that is gone");
+        let local = |peer: &str, client: Option<&str>| {
+            is_on_this_machine(Some(&peer.parse().unwrap()), client.map(|client| client.parse().unwrap()))
+        };
+        for peer in ["127.0.0.1:5000", "[::1]:5000", "unix:/run/x.sock"] {
+            assert!(local(peer, None) && local(peer, Some("127.0.0.1")), "{peer}");
+            assert!(!local(peer, Some("192.0.2.1")), "{peer} is a proxy");
+        }
+        for peer in ["192.0.2.1:5000", "10.0.0.1:5000", "[2001:db8::1]:5000"] {
+            assert!(!local(peer, None) && !local(peer, Some("127.0.0.1")), "{peer}");
+        }
+        assert!(!is_on_this_machine(None, None), "a peer that is gone");
     }
 }

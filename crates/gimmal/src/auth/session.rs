@@ -18,8 +18,9 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::recorder::Recorder;
+use super::recorder::{Recorder, is_secure};
 use super::{BoxFuture, now};
+use crate::defence::ClientAddress;
 use crate::error::Error;
 use crate::extract::FromRequest;
 use crate::middleware::{Middleware, Next};
@@ -220,8 +221,8 @@ impl Sessions {
         let refusal = self.origin_check.as_ref()?.verify(&OriginRequest {
             method: request.method(),
             path: request.path(),
-            secure: request.is_tls(),
-            host: request.authority().map(str::as_bytes),
+            secure: is_secure(request),
+            host: host(request).map(str::as_bytes),
             origin: request.header_bytes("origin"),
             sec_fetch_site: request.header_bytes("sec-fetch-site"),
         });
@@ -272,6 +273,14 @@ impl Sessions {
                 }
             });
         }
+    }
+}
+
+/// The host that the client asks for, as trusted proxies say or the request does.
+fn host(request: &Request) -> Option<&str> {
+    match request.extensions().get::<ClientAddress>() {
+        Some(client) => client.host(),
+        None => request.authority(),
     }
 }
 

@@ -6,6 +6,7 @@ use gimmal::auth::{
     Accounts, ApiKeyStore, Authenticator, Fetcher, MemoryApiKeys, MemoryUsers, Principal, Requirement, User,
     UserStore,
 };
+use gimmal::defence::{Defences, TrustedProxies};
 use gimmal::security::api_key::{ApiKey, StoredApiKey};
 use gimmal::security::certificate_binding::CertificateThumbprint;
 use gimmal::security::client_authentication::ClientAuthentication;
@@ -389,4 +390,40 @@ fn a_store_that_fails_lets_nobody_in() {
     }
     // The attempts were taken back.
     assert_eq!(accounts.failures("alice"), 0);
+}
+
+/// A password, a token or a key that others could read on its way is not taken, nor asked for.
+#[test]
+fn credentials_over_plain_http() {
+    let key = ApiKey::generate("acme").unwrap();
+    let store = || MemoryApiKeys::new([StoredApiKey::new(&key, "robot", now())]);
+    let authenticator = || {
+        let digest = DigestScheme::new(realm());
+        Authenticator::new(realm()).basic(&accounts()).digest(&accounts(), digest).api_keys("acme", store())
+    };
+    let proxies = TrustedProxies::x_forwarded(["127.0.0.0/8".parse().unwrap()]);
+    let behind = |authenticator| {
+        let app = App::new().nest("/", guarded(authenticator));
+        Service::start(app.with(Defences::new().trusted_proxies(proxies.clone())))
+    };
+    let service = behind(authenticator());
+    let user = format!("alice:{PASSWORD}");
+    let (key_field, bearer_field) =
+        (format!("X-API-Key: {}", key.expose().expose_secret()), bearer(key.expose().expose_secret()));
+    let ask = |service: &Service, scheme: &str, arguments: &[&str]| {
+        let scheme = format!("X-Forwarded-Proto: {scheme}");
+        let proxied = ["--header", "X-Forwarded-For: 192.0.2.1", "--header", &scheme];
+        service.curl(&[&proxied, arguments].concat(), "/")
+    };
+    let asked = ask(&service, "http", &[]);
+    assert_eq!(asked.challenges().len(), 1);
+    assert!(asked.status == 401 && asked.challenges()[0].starts_with("Digest "), "{asked:?}");
+    assert_eq!(ask(&service, "https", &[]).challenges().len(), 3);
+    for arguments in [["--user", &user], ["--header", &key_field], ["--header", &bearer_field]] {
+        assert_eq!(ask(&service, "http", &arguments).status, 403, "{arguments:?}");
+        assert_eq!(ask(&service, "https", &arguments).status, 200, "{arguments:?}");
+    }
+    assert_eq!(ask(&service, "http", &["--digest", "--user", &user]).status, 200);
+    let allowed = behind(authenticator().allow_plain_http());
+    assert_eq!(ask(&allowed, "http", &["--user", &user]).status, 200);
 }
