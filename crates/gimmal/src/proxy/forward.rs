@@ -144,6 +144,7 @@ impl PerCore {
     }
 
     fn outgoing(&self, request: &mut Request, peer: Option<&gimmal_runtime::Address>) -> Outgoing {
+        let is_tls = request.is_tls();
         let head = request.head();
         let bytes = head.bytes.clone().into_bytes();
         let view = head.parsed.view(&bytes);
@@ -151,8 +152,7 @@ impl PerCore {
         let origin = Origin {
             peer,
             authority: view.authority(),
-            // TLS will make it https.
-            scheme: "http",
+            scheme: if is_tls { "https" } else { "http" },
             version: view.version(),
             trust_forwarded: self.plan.trust_forwarded,
         };
