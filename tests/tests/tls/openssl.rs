@@ -77,7 +77,7 @@ fn s_client_gets_a_body_of_many_records() {
         let server = scene.serve(app(), backend);
         let request = LAST_GET.replace("GET /", "GET /bytes/3000000");
         for version in ["-tls1_3", "-tls1_2"] {
-            // With key updates in the midst of it in TLS 1.3, and records of half a kilobyte from the client.
+            // The client sends records of half a kilobyte.
             let text =
                 scene.s_client(server.address(), &request, &[version, "-quiet", "-split_send_frag", "512"]);
             assert!(text.contains("200 OK") && text.len() > 3_000_000, "{backend:?}: {version}");
