@@ -253,7 +253,7 @@ fn each_request_has_a_line_in_the_access_log() {
         assert_eq!(client.get("/items/7?token=secret").status, 200);
         assert_eq!(client.get("/nowhere").status, 404);
         let line = log().line(&["gimmal::access", &peer, "status=200"]);
-        for part in ["request=0.0.1-1", "method=GET", "path=\"/items/7\"", "bytes=7", "duration_us="] {
+        for part in ["request=0.0.1-1", "method=GET", "path=/items/7", "bytes=7", "duration_us="] {
             assert!(line.contains(part), "{backend:?}: {part} is not in {line}");
         }
         assert!(!line.contains("secret"), "a query may hold what is nobody's business: {line}");
