@@ -1,5 +1,6 @@
 //! What is unsafe is said before the server starts, and refused where it is too dangerous.
 
+use gimmal::defence::Defences;
 use gimmal::tls::{ClientAuth, TlsServerConfig};
 use gimmal::{App, Server, ServerError, Severity};
 use gimmal_tests::{Authority, BACKENDS, Client, server};
@@ -7,7 +8,7 @@ use gimmal_tests::{Authority, BACKENDS, Client, server};
 use crate::scene::{Scene, Served, about};
 
 fn new_server() -> Server {
-    Server::new(App::new().get("/", about)).cores(1).signals(false)
+    Server::new(App::new().get("/", about).with(Defences::new())).cores(1).signals(false)
 }
 
 fn codes(server: &Server) -> Vec<(&'static str, Severity)> {
