@@ -1,14 +1,17 @@
 //! What is unsafe is said before the server starts, and refused where it is too dangerous.
 
-use gimmal::defence::Defences;
+use gimmal::defence::{AllowedHosts, Defences};
 use gimmal::tls::{ClientAuth, TlsServerConfig};
 use gimmal::{App, Server, ServerError, Severity};
 use gimmal_tests::{Authority, BACKENDS, Client, server};
 
 use crate::scene::{Scene, Served, about};
 
+/// A server in which nothing is to be found but what its addresses bring.
 fn new_server() -> Server {
-    Server::new(App::new().get("/", about).with(Defences::new())).cores(1).signals(false)
+    let hosts = AllowedHosts::new(["localhost", "a"]).unwrap();
+    let app = App::new().get("/", about).with(Defences::new().allowed_hosts(hosts));
+    Server::new(app).cores(1).signals(false)
 }
 
 fn codes(server: &Server) -> Vec<(&'static str, Severity)> {
