@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use gimmal_runtime::blocking;
 use gimmal_security::Severity;
 use gimmal_security::tls::{Exposure, TlsConfigError, TlsServerConfig};
+
+use crate::clock::unix_seconds;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -70,7 +72,7 @@ impl Certificates {
     }
 
     fn warn(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = unix_seconds();
         for finding in self.0.iter().flat_map(|config| config.check(Exposure::Network, now)) {
             if finding.severity > Severity::Info {
                 tracing::warn!(code = finding.code, cure = finding.cure, "{}", finding.what);

@@ -1,7 +1,6 @@
 //! What is unsafe in the configuration of a server, said before it starts.
 
 use std::any::TypeId;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use gimmal_runtime::Address;
 use gimmal_security::forwarded::TrustedProxies;
@@ -9,6 +8,7 @@ use gimmal_security::tls::Exposure;
 use gimmal_security::{Finding, Severity};
 
 use crate::app::App;
+use crate::clock::unix_seconds;
 use crate::defence::Defences;
 use crate::middleware::MakeMiddleware;
 use crate::server::{Binding, Protocol, Server, ServerError};
@@ -121,8 +121,7 @@ fn check_binding(binding: &Binding) -> Vec<Finding> {
     findings.extend(match (&binding.tls, &binding.protocol) {
         (Some(tls), _) => {
             let exposure = if local { Exposure::Loopback } else { Exposure::Network };
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            tls.check(exposure, now)
+            tls.check(exposure, unix_seconds())
         }
         (None, Protocol::Http) if !local => vec![Finding {
             severity: Severity::Warning,

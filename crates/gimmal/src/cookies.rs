@@ -20,10 +20,11 @@
 //! ```
 
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::header;
 
+use crate::clock::unix_seconds;
 use crate::error::Error;
 use crate::extract::FromRequest;
 use crate::request::Request;
@@ -69,13 +70,13 @@ impl Cookies {
     /// The value of a [`signed_cookie`], if nobody changed it and its time has not run out.
     #[must_use]
     pub fn signed(&self, keys: &CookieKeys, name: &str) -> Option<String> {
-        self.open(name, |value| keys.verify(name, value, unix_secs()))
+        self.open(name, |value| keys.verify(name, value, unix_seconds()))
     }
 
     /// The value of a [`sealed_cookie`], if nobody changed it and its time has not run out.
     #[must_use]
     pub fn sealed(&self, keys: &CookieKeys, name: &str) -> Option<String> {
-        self.open(name, |value| keys.open(name, value, unix_secs()))
+        self.open(name, |value| keys.open(name, value, unix_seconds()))
     }
 
     /// Of several cookies of the name, the first that opens: one that another host has put there does not.
@@ -101,23 +102,19 @@ impl FromRequest for Cookies {
 /// A cookie that the client can read but not change, for as long as `max_age`; otherwise as [`secure_cookie`].
 #[must_use]
 pub fn signed_cookie(keys: &CookieKeys, name: &str, value: &str, max_age: Duration) -> Cookie<'static> {
-    lasting(name, keys.sign(name, value, unix_secs().saturating_add(max_age.as_secs())), max_age)
+    lasting(name, keys.sign(name, value, unix_seconds().saturating_add(max_age.as_secs())), max_age)
 }
 
 /// A cookie that the client can neither read nor change, for as long as `max_age`; otherwise as [`secure_cookie`].
 #[must_use]
 pub fn sealed_cookie(keys: &CookieKeys, name: &str, value: &str, max_age: Duration) -> Cookie<'static> {
-    lasting(name, keys.seal(name, value, unix_secs().saturating_add(max_age.as_secs())), max_age)
+    lasting(name, keys.seal(name, value, unix_seconds().saturating_add(max_age.as_secs())), max_age)
 }
 
 fn lasting(name: &str, value: String, max_age: Duration) -> Cookie<'static> {
     let mut cookie = secure_cookie(name, value);
     cookie.set_max_age(time::Duration::seconds(i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX)));
     cookie
-}
-
-fn unix_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 impl Response {

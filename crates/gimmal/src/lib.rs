@@ -27,6 +27,7 @@ mod certificates;
 mod check;
 #[cfg(feature = "client")]
 pub mod client;
+mod clock;
 #[cfg(feature = "compression")]
 pub mod compression;
 mod config;

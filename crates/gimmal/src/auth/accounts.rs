@@ -14,10 +14,10 @@ use gimmal_security::{Mechanism, Principal, SecretString};
 use http::{HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
 
-use super::now;
 use super::recorder::Recorder;
 use super::users::{DynUserStore, User, UserStore};
 use crate::body::BoxError;
+use crate::clock::unix_seconds;
 use crate::error::Error;
 use crate::response::{IntoResponse, Response};
 
@@ -246,7 +246,7 @@ impl Accounts {
         if let (Some(verified), Some(user), Some(stored)) = (verified, &user, &stored)
             && verified.contains(&user.id, stored, &password, Instant::now())
         {
-            return Ok(user.clone().principal(mechanism, now()));
+            return Ok(user.clone().principal(mechanism, unix_seconds()));
         }
         let given = password.clone();
         let looked_at = stored.clone();
@@ -262,7 +262,7 @@ impl Accounts {
             verified.insert(&user.id, &stored, &password, Instant::now());
         }
         recorder.record(AuditEvent::LoginSucceeded { mechanism }, Some(&user.id));
-        Ok(user.principal(mechanism, now()))
+        Ok(user.principal(mechanism, unix_seconds()))
     }
 
     /// Whether the password was right. A stored hash that is of no use is the operator's to see, and refuses.

@@ -8,9 +8,10 @@ use std::sync::{PoisonError, RwLock};
 use gimmal_security::api_key::{ApiKey, ApiKeyError, StoredApiKey};
 use gimmal_security::{Mechanism, Principal};
 
+use super::BoxFuture;
 use super::offer::Rejection;
-use super::{BoxFuture, now};
 use crate::body::BoxError;
+use crate::clock::unix_seconds;
 
 /// Where the API keys of a service are kept. An error is answered with 503.
 pub trait ApiKeyStore: Send + Sync + 'static {
@@ -93,8 +94,8 @@ impl ApiKeys {
         let key = ApiKey::parse(&self.prefix, text).map_err(refused)?;
         let stored = self.store.find(key.id()).await.map_err(Rejection::Unavailable)?;
         let mut stored = stored.ok_or_else(|| refused(ApiKeyError::Wrong))?;
-        let principal = stored.verify(&key, now()).map_err(refused)?;
-        if stored.record_use(now())
+        let principal = stored.verify(&key, unix_seconds()).map_err(refused)?;
+        if stored.record_use(unix_seconds())
             && let Err(error) = self.store.record_use(&stored).await
         {
             tracing::warn!(error = &*error as &dyn std::error::Error, "the use of an API key was not stored");

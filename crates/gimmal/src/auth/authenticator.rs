@@ -20,10 +20,10 @@ use super::api_keys::{ApiKeyStore, ApiKeys};
 use super::digest::{Answer, Digest};
 use super::fetcher::Fetcher;
 use super::guard::Refused;
-use super::now;
 use super::offer::{Offer, Rejection};
 use super::recorder::{Recorder, is_confidential};
 use super::tokens::Tokens;
+use crate::clock::unix_seconds;
 use crate::middleware::{Middleware, Next};
 use crate::request::Request;
 use crate::response::{IntoResponse, Redirect, Response};
@@ -199,7 +199,7 @@ impl Authenticator {
         if let Some(map) = &self.certificates
             && let Some(certificate) = request.client_certificate()
         {
-            return Ok(map.principal(&certificate.identity(), now()).map(Proved::from));
+            return Ok(map.principal(&certificate.identity(), unix_seconds()).map(Proved::from));
         }
         Ok(None)
     }

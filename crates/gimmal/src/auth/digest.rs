@@ -10,10 +10,10 @@ use gimmal_security::{Mechanism, Principal};
 use http::{HeaderValue, Method};
 
 use super::accounts::{Accounts, LoginError};
-use super::now;
 use super::offer::Rejection;
 use super::recorder::Recorder;
 use crate::body::{Body, BodyError};
+use crate::clock::unix_seconds;
 use crate::request::Request;
 use crate::response::Response;
 
@@ -63,11 +63,11 @@ impl Digest {
         let secret = user.as_ref().and_then(|user| user.digest_secret(credentials.algorithm()));
         let asked =
             DigestRequest { method: request.method().as_str(), target: request.target(), body: &body };
-        let verified = self.scheme.verify(&credentials, asked, secret, now());
+        let verified = self.scheme.verify(&credentials, asked, secret, unix_seconds());
         match (verified, user.clone()) {
             (Ok(proof), Some(user)) => {
                 attempts.succeeded(attempt, Instant::now());
-                let principal = user.principal(Mechanism::Digest, now());
+                let principal = user.principal(Mechanism::Digest, unix_seconds());
                 let with_body = with_body && request.method() != Method::HEAD;
                 Ok((principal, Answer { proof, with_body }))
             }

@@ -8,8 +8,8 @@ use gimmal_security::cookies::{Cookies, secure_cookie, set_cookie, time};
 use gimmal_security::{Mechanism, Principal, SecretString};
 
 use super::accounts::{Accounts, LoginError};
-use super::now;
 use super::session::Session;
+use crate::clock::unix_seconds;
 use crate::error::Error;
 use crate::extract::{FromRequest, State};
 use crate::handler::Needs;
@@ -79,13 +79,13 @@ impl Login {
 
     fn device(&self, name: &str) -> Option<DeviceId> {
         let account = self.accounts.store().canonical(name);
-        self.devices.as_ref()?.check(self.device_cookie.as_deref()?, &account, now())
+        self.devices.as_ref()?.check(self.device_cookie.as_deref()?, &account, unix_seconds())
     }
 
     fn remember_device(&self, name: &str) {
         let Some(devices) = &self.devices else { return };
         let account = self.accounts.store().canonical(name);
-        let mut cookie = secure_cookie(DEVICE_COOKIE, devices.issue(&account, now()));
+        let mut cookie = secure_cookie(DEVICE_COOKIE, devices.issue(&account, unix_seconds()));
         let lifetime = i64::try_from(DeviceCookies::LIFETIME_SECS).unwrap_or(i64::MAX);
         cookie.set_max_age(time::Duration::seconds(lifetime));
         match set_cookie(&cookie) {

@@ -55,7 +55,6 @@ mod users;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use accounts::{AccountOptions, Accounts, LoginError};
 pub use api_keys::{ApiKeyStore, MemoryApiKeys};
@@ -76,11 +75,6 @@ pub use users::{MemoryUsers, User, UserStore};
 
 /// A future of a store whose type is known to itself alone.
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
-
-/// The time in seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 /// The examples of the guide compile.
 #[cfg(all(doctest, feature = "cedar", feature = "oidc", feature = "sqlite"))]

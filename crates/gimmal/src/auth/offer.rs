@@ -8,8 +8,8 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::accounts::LoginError;
 use super::digest::Digest;
-use super::now;
 use crate::body::{BodyError, BoxError};
+use crate::clock::unix_seconds;
 use crate::error::Error;
 use crate::response::{IntoResponse, Response};
 
@@ -55,7 +55,7 @@ impl Offer<'_> {
         if let Some(challenge) = bearer.or(self.bearer.filter(|_| self.is_confidential)) {
             challenges.push(challenge.to_header_value());
         }
-        let digest = self.digest.iter().flat_map(|digest| digest.scheme.challenges(now(), is_stale));
+        let digest = self.digest.iter().flat_map(|digest| digest.scheme.challenges(unix_seconds(), is_stale));
         let basic = (self.has_basic && self.is_confidential).then(|| basic_challenge(self.realm));
         let texts = digest.chain(basic).map(|challenge| challenge.to_string());
         challenges.extend(texts.filter_map(|text| HeaderValue::try_from(text).ok()));

@@ -13,11 +13,11 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::fetcher::Fetcher;
-use super::now;
 use super::recorder::Recorder;
 use super::session::{Session, Sessions};
 use crate::app::{App, get, post};
 use crate::body::BoxError;
+use crate::clock::unix_seconds;
 use crate::error::Error;
 use crate::extract::Query;
 use crate::request::Request;
@@ -125,7 +125,8 @@ impl OidcLogin {
     async fn start(&self, next: Next, request: &Request) -> Result<Response, Error> {
         let wanted = LoginRequest { return_to: next.next, ..LoginRequest::default() };
         let cookies = Cookies::parse(request.header_all("cookie"));
-        let redirect = self.relying_party().await?.start_login(&wanted, &cookies, now()).map_err(told)?;
+        let redirect =
+            self.relying_party().await?.start_login(&wanted, &cookies, unix_seconds()).map_err(told)?;
         Ok(redirect_with_cookie(redirect.location, redirect.set_cookie))
     }
 
@@ -133,7 +134,7 @@ impl OidcLogin {
         let relying_party = self.relying_party().await?;
         let cookies = Cookies::parse(request.header_all("cookie"));
         let query = request.query().unwrap_or_default();
-        let finished = relying_party.finish_login(query, &cookies, now(), &self.fetcher).await;
+        let finished = relying_party.finish_login(query, &cookies, unix_seconds(), &self.fetcher).await;
         let login = match finished {
             Ok(login) => login,
             Err(error) => {
@@ -164,7 +165,7 @@ impl OidcLogin {
     async fn end_by_provider(&self, sessions: &Sessions, request: &mut Request) -> Result<Response, Error> {
         let body = request.bytes().await?;
         let relying_party = self.relying_party().await?;
-        let checked = relying_party.check_logout_token(&body, now(), &self.fetcher).await;
+        let checked = relying_party.check_logout_token(&body, unix_seconds(), &self.fetcher).await;
         let token = checked.map_err(|error| Error::status_only(error.status()).with_source(error))?;
         let ended = sessions.end_by_provider(&token).await?;
         tracing::debug!(ended, "the provider has ended sessions");

@@ -18,8 +18,9 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::BoxFuture;
 use super::recorder::{Recorder, is_secure};
-use super::{BoxFuture, now};
+use crate::clock::unix_seconds;
 use crate::defence::ClientAddress;
 use crate::error::Error;
 use crate::extract::FromRequest;
@@ -66,15 +67,15 @@ impl<S: SessionStore + Send + Sync> DynSessions for session::Sessions<S> {
         &'a self,
         cookies: &'a Cookies<'a>,
     ) -> BoxFuture<'a, Result<session::Session, SessionStoreError>> {
-        Box::pin(self.load(cookies, now()))
+        Box::pin(self.load(cookies, unix_seconds()))
     }
 
     fn commit(&self, session: session::Session) -> BoxFuture<'_, Result<Option<HeaderValue>, SessionError>> {
-        Box::pin(self.commit(session, now()))
+        Box::pin(self.commit(session, unix_seconds()))
     }
 
     fn list<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Vec<SessionSummary>, SessionStoreError>> {
-        Box::pin(self.list(id, now()))
+        Box::pin(self.list(id, unix_seconds()))
     }
 
     fn revoke<'a>(
@@ -110,7 +111,7 @@ impl<S: SessionStore + Send + Sync> DynSessions for session::Sessions<S> {
     }
 
     fn remove_expired(&self) -> BoxFuture<'_, Result<usize, SessionStoreError>> {
-        Box::pin(self.store().remove_expired(now()))
+        Box::pin(self.store().remove_expired(unix_seconds()))
     }
 }
 
@@ -147,7 +148,7 @@ impl Sessions {
         Self {
             sessions: Arc::new(session::Sessions::new(store, options)),
             origin_check: Some(Arc::default()),
-            clear_at: Arc::new(AtomicU64::new(now() + CLEAR_EVERY_SECONDS)),
+            clear_at: Arc::new(AtomicU64::new(unix_seconds() + CLEAR_EVERY_SECONDS)),
         }
     }
 
@@ -258,7 +259,7 @@ impl Sessions {
 
     /// Clears the store from time to time, beside the requests.
     fn clear_expired(&self) {
-        let (due, now) = (self.clear_at.load(Ordering::Relaxed), now());
+        let (due, now) = (self.clear_at.load(Ordering::Relaxed), unix_seconds());
         let next = now + CLEAR_EVERY_SECONDS;
         if now < due
             || self.clear_at.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_err()

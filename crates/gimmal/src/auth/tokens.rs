@@ -9,8 +9,8 @@ use gimmal_security::jwt::{AccessTokenValidator, TokenError};
 use gimmal_security::{Mechanism, Principal};
 
 use super::fetcher::Fetcher;
-use super::now;
 use super::offer::Rejection;
+use crate::clock::unix_seconds;
 use crate::request::Request;
 
 /// Who judges access tokens.
@@ -39,10 +39,10 @@ impl Tokens {
         let is_jwt = token.bytes().filter(|&byte| byte == b'.').count() == 2;
         let judged = match (&self.jwt, &self.introspector) {
             (Some(jwt), other) if is_jwt || other.is_none() => {
-                jwt.validate(token, thumbprint.as_ref(), now(), &self.fetcher).await
+                jwt.validate(token, thumbprint.as_ref(), unix_seconds(), &self.fetcher).await
             }
             (_, Some(introspector)) => {
-                introspector.validate(token, thumbprint.as_ref(), now(), &self.fetcher).await
+                introspector.validate(token, thumbprint.as_ref(), unix_seconds(), &self.fetcher).await
             }
             _ => Err(TokenError::Malformed),
         };

@@ -3,7 +3,6 @@
 use std::cell::OnceCell;
 use std::fmt;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use gimmal_security::Finding;
 use gimmal_security::cookies::Cookies;
@@ -16,6 +15,7 @@ use http::{HeaderValue, StatusCode, header};
 use super::around::{Around, middleware};
 use super::client_address;
 use crate::body::Body;
+use crate::clock::unix_seconds;
 use crate::error::Error;
 use crate::extract::FromRequest;
 use crate::request::Request;
@@ -189,12 +189,12 @@ impl Issuer {
 
     fn verify(&self, token: &str) -> Result<(), CsrfTokenError> {
         let cookie = self.cookie.get().map_or("", String::as_str);
-        self.tokens.verify(token, CsrfBinding { session: &self.session, cookie }, now_seconds())
+        self.tokens.verify(token, CsrfBinding { session: &self.session, cookie }, unix_seconds())
     }
 
     fn issue(&self) -> String {
         let cookie = self.cookie.get_or_init(|| self.tokens.new_cookie());
-        self.tokens.issue(CsrfBinding { session: &self.session, cookie }, now_seconds())
+        self.tokens.issue(CsrfBinding { session: &self.session, cookie }, unix_seconds())
     }
 
     /// Sets the cookie that was made on the way, if one was.
@@ -207,10 +207,6 @@ impl Issuer {
             cached.or_insert(HeaderValue::from_static("no-store"));
         }
     }
-}
-
-fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl Around for CsrfProtection {
