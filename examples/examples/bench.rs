@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use gimmal::tls::TlsServerConfig;
 use gimmal::websocket::{WebSocketLimits, WebSocketUpgrade};
-use gimmal::{App, Body, BodyError, Bytes, Chunk, Error, Json, Path, Response, post};
+use gimmal::{App, Body, BodyError, Chunk, Error, Json, Path, Response, post};
 use gimmal_examples::Args;
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ async fn user(Path(id): Path<u64>) -> String {
     id.to_string()
 }
 
-async fn echo(body: Bytes) -> Bytes {
+async fn echo(body: Body) -> Body {
     body
 }
 

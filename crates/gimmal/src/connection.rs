@@ -17,7 +17,7 @@ use crate::access_log::AccessRecord;
 use crate::body::{Body, Chunk};
 use crate::config::Timeouts;
 use crate::error::Error;
-use crate::incoming::IncomingBody;
+use crate::incoming::{IncomingBody, is_bulk};
 use crate::outgoing::{self, Begun, Outcome};
 use crate::request::{Head, Request};
 use crate::response::{IntoResponse, Response};
@@ -466,6 +466,8 @@ fn responding(endpoint: &Rc<Endpoint>, request: Request) -> Responding {
 fn body_of(connection: &Rc<Connection>, head: &Head, limit: Option<u64>) -> (Body, Option<Rc<IncomingBody>>) {
     let parsed = &head.parsed;
     let framing = parsed.framing();
+    // For the next request as well, which is likely to be like this one.
+    connection.stream().set_bulk(is_bulk(framing));
     if framing.is_empty() {
         return (Body::empty(), None);
     }

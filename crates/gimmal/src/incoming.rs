@@ -15,6 +15,14 @@ use crate::connection::Connection;
 /// Bytes of a body that nobody wants which are read for the sake of the connection.
 const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
 
+/// From this much on, what comes is received in bulk.
+const BULK_BYTES_MIN: u64 = 32 * 1024;
+
+/// Whether a body of this framing is known to be large.
+pub(crate) fn is_bulk(framing: BodyFraming) -> bool {
+    matches!(framing, BodyFraming::Length(length) if length >= BULK_BYTES_MIN)
+}
+
 /// A body that is read from the connection as it is asked for: who does not read stops the client from sending.
 pub(crate) struct IncomingBody {
     connection: Rc<Connection>,
@@ -151,6 +159,9 @@ impl IncomingBody {
                 }
                 // All of it is used up.
                 Ok(Decoded::Partial) => drop(input),
+            }
+            if decoder.received() >= BULK_BYTES_MIN {
+                self.connection.stream().set_bulk(true);
             }
             if self.awaits_continue.take() {
                 self.connection.send_continue();

@@ -82,6 +82,13 @@ impl Connection {
         }
     }
 
+    pub(crate) fn set_bulk(&self, bulk: bool) {
+        match &self.io {
+            Io::Ring(socket) => socket.set_bulk(self, bulk),
+            Io::Epoll(socket) => socket.set_bulk(bulk),
+        }
+    }
+
     /// Puts bytes back in front of what is to be received next.
     pub(crate) fn unreceive(&self, bytes: PinnedBytes) {
         match &self.io {

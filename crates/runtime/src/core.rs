@@ -498,6 +498,9 @@ fn dispatch(op: Op, completion: Completion) {
         Op::Receive(connection) => {
             with_ring(&connection, |socket| socket.on_received(&connection, completion));
         }
+        Op::ReceiveBulk(connection) => {
+            with_ring(&connection, |socket| socket.on_received_bulk(&connection, completion));
+        }
         Op::ReceiveOwned(connection) => {
             with_ring(&connection, |socket| socket.on_received_owned(&connection, completion));
         }

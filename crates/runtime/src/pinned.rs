@@ -9,12 +9,10 @@ use std::fmt;
 use std::io;
 use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU16, Ordering};
-
-use bytes::{Buf, Bytes};
-use io_uring::types::BufRingEntry;
 
 use crate::arena::Arena;
+use crate::provided_ring::ProvidedRing;
+use bytes::{Buf, Bytes};
 
 /// Where the buffers lie that nobody holds.
 enum Home {
@@ -22,35 +20,6 @@ enum Home {
     FreeList(RefCell<Vec<u16>>),
     /// In a ring shared with the kernel, which picks one for each receive.
     ProvidedRing(ProvidedRing),
-}
-
-/// The memory of an io_uring provided-buffer ring (`io_uring_register_buf_ring(3)`).
-struct ProvidedRing {
-    entries: Arena,
-    mask: u16,
-    tail: Cell<u16>,
-}
-
-impl ProvidedRing {
-    fn push(&self, address: *mut u8, bytes: u32, index: u16) {
-        let tail = self.tail.get();
-        let base = self.entries.as_ptr().cast::<BufRingEntry>();
-        // SAFETY: the masked index is inside the ring, whose memory lives as long as `self`. The kernel reads
-        // an entry only after the store to the tail below has published it, and there are as many entries as
-        // buffers, so an entry that it may still read is never written. Field setters leave the tail, which
-        // overlays a reserved field of entry 0, alone.
-        unsafe {
-            let entry = &mut *base.add(usize::from(tail & self.mask));
-            entry.set_addr(address as u64);
-            entry.set_len(bytes);
-            entry.set_bid(index);
-        }
-        let tail = tail.wrapping_add(1);
-        self.tail.set(tail);
-        // SAFETY: `tail` gives the address of a field of entry 0 in our live, page-aligned mapping; the kernel
-        // shares it and expects a 16-bit release store.
-        unsafe { AtomicU16::from_ptr(BufRingEntry::tail(base).cast_mut()) }.store(tail, Ordering::Release);
-    }
 }
 
 /// All pinned buffers of one core for one purpose.
@@ -71,10 +40,9 @@ impl BufferPool {
     }
 
     /// A pool whose buffers are handed out by the kernel, once the ring is registered at
-    /// [`ring_address`](Self::ring_address). `count` must be a power of two, at most 32,768.
+    /// its [address](ProvidedRing::address). `count` must be a power of two, at most 32,768.
     pub(crate) fn with_provided_ring(count: u16, buffer_bytes: u32, lock: bool) -> io::Result<Rc<Self>> {
-        let entries = Arena::new(usize::from(count) * size_of::<BufRingEntry>(), false)?;
-        let ring = ProvidedRing { entries, mask: count - 1, tail: Cell::new(0) };
+        let ring = ProvidedRing::new(count)?;
         let pool = Self::new(count, buffer_bytes, lock, Home::ProvidedRing(ring))?;
         for index in 0..count {
             pool.go_home(index);
@@ -88,10 +56,9 @@ impl BufferPool {
         Ok(Rc::new(Self { arena, buffer_bytes, shares, in_use: Cell::new(0), home }))
     }
 
-    /// Where the provided ring lies and how many entries it has.
-    pub(crate) fn ring_address(&self) -> Option<(u64, u16)> {
+    pub(crate) fn provided_ring(&self) -> Option<&ProvidedRing> {
         match &self.home {
-            Home::ProvidedRing(ring) => Some((ring.entries.as_ptr() as u64, ring.mask + 1)),
+            Home::ProvidedRing(ring) => Some(ring),
             Home::FreeList(_) => None,
         }
     }
@@ -502,17 +469,12 @@ mod tests {
     #[test]
     fn a_provided_ring_publishes_every_buffer_and_takes_it_back() {
         let pool = BufferPool::with_provided_ring(4, 4096, false).unwrap();
-        let (address, entries) = pool.ring_address().unwrap();
-        assert_eq!((address % 4096, entries), (0, 4));
-        let tail = || {
-            // SAFETY: the pool, and with it the ring's memory, is alive.
-            unsafe { *BufRingEntry::tail(address as *const BufRingEntry) }
-        };
-        assert_eq!(tail(), 4);
+        let ring = pool.provided_ring().unwrap();
+        assert_eq!((ring.address() % 4096, ring.entries(), ring.tail()), (0, 4, 4));
         let bytes = pool.received(2, 10);
         assert_eq!((bytes.len(), pool.in_use()), (10, 1));
         drop(bytes);
-        assert_eq!((tail(), pool.in_use()), (5, 0));
+        assert_eq!((ring.tail(), pool.in_use()), (5, 0));
     }
 
     #[test]

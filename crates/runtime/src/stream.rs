@@ -49,7 +49,7 @@ impl Stream {
         self.connection.id
     }
 
-    /// Receives what has arrived, at most one buffer; empty when the peer has ended its side.
+    /// Receives what has arrived, at most one [buffer](Self::set_bulk); empty when the peer has ended its side.
     ///
     /// # Errors
     /// `TimedOut` once the [deadline](Self::set_deadline) has passed, `ConnectionAborted` when the connection
@@ -77,6 +77,13 @@ impl Stream {
         if !bytes.is_empty() {
             self.connection.unreceive(bytes);
         }
+    }
+
+    /// Tells whether much is about to come, as a large body. What comes then is received in pieces of up to 128 KiB, in
+    /// memory of their own, instead of in pinned buffers: large messages come in fewer pieces, often in one, and are
+    /// not copied on their way. A stream that waits holds no memory either way.
+    pub fn set_bulk(&self, bulk: bool) {
+        self.connection.set_bulk(bulk);
     }
 
     /// Queues `data` as soon as at most [`Options::unsent_bytes_max`](crate::Options::unsent_bytes_max) bytes

@@ -20,6 +20,7 @@ use super::response::ClientResponse;
 use super::upload::upload;
 use crate::body::{Body, Chunk};
 use crate::fields;
+use crate::incoming::is_bulk;
 use crate::stream::Stream;
 
 /// How long a body is held back for a server that was asked whether it wants it (RFC 9110, section 10.1.1).
@@ -218,6 +219,7 @@ impl<'a> Attempt<'a> {
         let mut head = ResponseHeadParser::new();
         let bytes = self.receive_head(&mut head, &request.method).await?;
         self.clock.grant(&self.link.stream, None);
+        self.link.stream.set_bulk(is_bulk(head.framing()));
         let is_tunnel = request.method == Method::CONNECT && head.status().is_success();
         let is_switch = head.status() == StatusCode::SWITCHING_PROTOCOLS;
         if is_switch && !(head.upgrade() && request.headers.contains_key(header::UPGRADE)) {
@@ -289,7 +291,8 @@ impl<'a> Attempt<'a> {
         };
         match head.parse(whole, method, &self.client.options.limits).map_err(ClientError::Malformed)? {
             Parsed::Complete(len) if before == 0 => {
-                let bytes = input.split_to(len).into_bytes();
+                // A copy, since fields that somebody keeps would keep the whole buffer.
+                let bytes = Bytes::copy_from_slice(&input.split_to(len));
                 self.link.set_input(input);
                 Ok(Some(bytes))
             }

@@ -14,6 +14,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::bulk::BulkBuf;
 use crate::connection::{Connection, Io};
 use crate::core::Core;
 use crate::listener::accept_waiting;
@@ -58,6 +59,8 @@ pub(crate) struct EpollSocket {
     /// Put back by the reader.
     ready: RefCell<VecDeque<PinnedBytes>>,
     transmit: RefCell<Transmit>,
+    /// Receives go into bulk buffers.
+    bulk: Cell<bool>,
     /// The task that drains `transmit`.
     drainer: Cell<Option<Waker>>,
     closing: Cell<bool>,
@@ -69,6 +72,7 @@ impl EpollSocket {
             socket: RefCell::new(Some(socket)),
             ready: RefCell::default(),
             transmit: RefCell::default(),
+            bulk: Cell::new(false),
             drainer: Cell::new(None),
             closing: Cell::new(false),
         }
@@ -99,6 +103,7 @@ impl EpollSocket {
         }
         // A buffer is held only while the socket has something for it.
         let received = match connection.core.receive_buffers.take() {
+            _ if self.bulk.get() => self.poll_into_bulk(cx),
             Some(buffer) => self.poll_into_pinned(buffer, cx),
             None => {
                 connection.core.counters.buffers_exhausted.add(1);
@@ -119,6 +124,11 @@ impl EpollSocket {
             .map_ok(|len| if len == 0 { PinnedBytes::new() } else { buffer.freeze(len) })
     }
 
+    fn poll_into_bulk(&self, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
+        let mut buffer = BulkBuf::take();
+        self.poll_read(&mut buffer, cx).map_ok(|len| buffer.freeze(len))
+    }
+
     fn poll_into_heap(&self, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
         let mut memory = vec![0; OWNED_BYTES];
         self.poll_read(&mut memory, cx).map_ok(|len| {
@@ -137,6 +147,10 @@ impl EpollSocket {
 
     pub(crate) fn try_receive(&self) -> Option<PinnedBytes> {
         self.ready.borrow_mut().pop_front()
+    }
+
+    pub(crate) fn set_bulk(&self, bulk: bool) {
+        self.bulk.set(bulk);
     }
 
     pub(crate) fn unreceive(&self, bytes: PinnedBytes) {

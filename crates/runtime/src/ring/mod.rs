@@ -22,9 +22,11 @@ use io_uring::register::Restriction;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use slab::Slab;
 
+use crate::bulk::BulkRing;
 use crate::connection::Connection;
 use crate::counters::CoreCounters;
 use crate::pinned::BufferPool;
+use crate::provided_ring::ProvidedRing;
 use crate::send_buf::SendBuf;
 
 pub(crate) use accept::RingListener;
@@ -34,6 +36,8 @@ pub(crate) use socket::RingSocket;
 
 /// The id under which the receive buffers are registered.
 const BUFFER_GROUP: u16 = 0;
+/// The id under which the bulk buffers are registered.
+const BULK_GROUP: u16 = 1;
 /// `IORING_ENTER_GETEVENTS`: run deferred task work and post its completions.
 const GETEVENTS: u32 = 1;
 /// How long a ring that is being torn down may take to give back the operations in flight.
@@ -79,6 +83,8 @@ pub(crate) enum Op {
     Accept(Rc<RingListener>),
     /// A multishot receive into provided buffers.
     Receive(Rc<Connection>),
+    /// A single receive into a bulk buffer.
+    ReceiveBulk(Rc<Connection>),
     /// A single receive into memory of the connection's own, when the buffers had run out.
     ReceiveOwned(Rc<Connection>),
     Send(Rc<Connection>),
@@ -120,7 +126,8 @@ pub(crate) struct Ring {
     /// Submissions that found the queue full while the kernel would not take any.
     backlog: VecDeque<squeue::Entry>,
     counters: Arc<CoreCounters>,
-    /// Keeps the registered buffers alive for as long as the ring.
+    /// Below the ring, as the buffers are, so that they outlive it.
+    bulk: BulkRing,
     _buffers: Rc<BufferPool>,
 }
 
@@ -147,11 +154,14 @@ impl Ring {
         let submitter = uring.submitter();
         submitter.register_files_sparse(files_max)?;
         submitter.register_eventfd(wake.as_raw_fd())?;
-        if let Some((address, entries)) = buffers.ring_address() {
-            // SAFETY: the ring memory and the buffers listed in it live in `buffers`, which this value owns a
-            // handle to and which is dropped after the ring.
-            unsafe { submitter.register_buf_ring_with_flags(address, entries, BUFFER_GROUP, 0)? };
-        }
+        let bulk = BulkRing::new()?;
+        let register = |ring: &ProvidedRing, group| {
+            // SAFETY: the memory of the rings and the buffers that they list live in `buffers` and `bulk`, which the new
+            // value owns and drops after the ring.
+            unsafe { submitter.register_buf_ring_with_flags(ring.address(), ring.entries(), group, 0) }
+        };
+        buffers.provided_ring().map_or(Ok(()), |ring| register(ring, BUFFER_GROUP))?;
+        register(bulk.ring(), BULK_GROUP)?;
         submitter.register_restrictions(&mut restrictions())?;
         submitter.register_enable_rings()?;
         let descriptor = Descriptor::new(uring.as_raw_fd());
@@ -162,6 +172,7 @@ impl Ring {
             generation: 0,
             backlog: VecDeque::new(),
             counters,
+            bulk,
             _buffers: buffers,
         })
     }

@@ -1,4 +1,4 @@
-//! A connection on the ring: one multishot receive, one send in flight, and a queue for what is to follow.
+//! A connection on the ring: one receive, one send in flight, and a queue for what is to follow.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use io_uring::{cqueue, opcode, squeue, types};
 
 use super::unread::Unread;
-use super::{BUFFER_GROUP, Completion, Op, OpKey};
+use super::{BUFFER_GROUP, BULK_GROUP, Completion, Op, OpKey};
 use crate::connection::Connection;
 use crate::pinned::PinnedBytes;
 use crate::send_buf::SendBuf;
@@ -163,6 +163,8 @@ pub(crate) struct RingSocket {
     file: File,
     receive: RefCell<Receive>,
     transmit: RefCell<Transmit>,
+    /// Receives go into bulk buffers.
+    bulk: Cell<bool>,
     closing: Cell<bool>,
     reset: Cell<Reset>,
     /// Zero-copy sends are worth while: set until the kernel reports that it copied.
@@ -183,6 +185,7 @@ impl RingSocket {
             file,
             receive: RefCell::default(),
             transmit: RefCell::default(),
+            bulk: Cell::new(false),
             closing: Cell::new(false),
             reset: Cell::new(Reset::No),
             zero_copy: Cell::new(true),
@@ -264,9 +267,27 @@ impl RingSocket {
         if self.closing.get() {
             return;
         }
-        let entry = addressed!(self, |file| opcode::RecvMulti::new(file, BUFFER_GROUP).build());
-        receive.op = Some(connection.core.ring().push(entry, Op::Receive(Rc::clone(connection))));
+        let mut ring = connection.core.ring();
+        receive.op = Some(if self.bulk.get() {
+            ring.bulk.fill();
+            let entry = addressed!(self, |file| opcode::Recv::new(file, ptr::null_mut(), 0)
+                .buf_group(BULK_GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT));
+            ring.push(entry, Op::ReceiveBulk(Rc::clone(connection)))
+        } else {
+            let entry = addressed!(self, |file| opcode::RecvMulti::new(file, BUFFER_GROUP).build());
+            ring.push(entry, Op::Receive(Rc::clone(connection)))
+        });
         receive.cancelling = false;
+    }
+
+    /// From the next receive on, uses bulk buffers or no longer. A receive under way that would go on in small pieces is
+    /// ended; a single one into a bulk buffer ends by itself.
+    pub(crate) fn set_bulk(&self, connection: &Connection, bulk: bool) {
+        if !self.bulk.replace(bulk) && bulk {
+            self.stop_receiving(connection, &mut self.receive.borrow_mut());
+        }
     }
 
     /// Goes on after the provided buffers had run out: with them if some have come back, else with memory of
@@ -278,7 +299,7 @@ impl RingSocket {
             return;
         }
         core.counters.receive_rearms.add(1);
-        if core.receive_buffers.available() > 0 {
+        if self.bulk.get() || core.receive_buffers.available() > 0 {
             return self.arm(connection, &mut receive);
         }
         core.counters.fallback_receives.add(1);
@@ -291,9 +312,25 @@ impl RingSocket {
     }
 
     pub(crate) fn on_received(&self, connection: &Rc<Connection>, completion: Completion) {
+        let buffers = &connection.core.receive_buffers;
+        self.on_provided(connection, completion, |index, len| buffers.received(index, len));
+    }
+
+    pub(crate) fn on_received_bulk(&self, connection: &Rc<Connection>, completion: Completion) {
+        let core = &connection.core;
+        self.on_provided(connection, completion, |index, len| core.ring().bulk.received(index, len));
+    }
+
+    /// The kernel has picked a buffer, if it has received something, which `take` takes from where it was listed.
+    fn on_provided(
+        &self,
+        connection: &Rc<Connection>,
+        completion: Completion,
+        take: impl FnOnce(u16, u32) -> PinnedBytes,
+    ) {
         let core = &connection.core;
         let buffer = cqueue::buffer_select(completion.flags);
-        let bytes = buffer.map(|index| core.receive_buffers.received(index, completion.result.max(0) as u32));
+        let bytes = buffer.map(|index| take(index, completion.result.max(0) as u32));
         let mut receive = self.receive.borrow_mut();
         if !completion.more() {
             receive.op = None;

@@ -1,0 +1,152 @@
+//! Bulk buffers: large pieces of recycled memory, for connections on which much is under way.
+//!
+//! A large body that comes in pinned buffers comes in many pieces, which have to be put together again, and each piece has
+//! rested in its buffer until the cache forgot it. A bulk buffer takes all that the socket has in one receive, goes to the
+//! program as it is, and is used again as soon as it is dropped.
+
+use std::cell::RefCell;
+use std::io;
+use std::mem;
+use std::ops::{Deref, DerefMut};
+
+use bytes::Bytes;
+
+use crate::pinned::PinnedBytes;
+use crate::provided_ring::ProvidedRing;
+
+/// Bytes of a bulk buffer.
+const BUFFER_BYTES: usize = 128 * 1024;
+/// What has fewer bytes is copied out, so that nobody who keeps a few bytes keeps a whole buffer.
+const SHARED_BYTES_MIN: usize = BUFFER_BYTES / 4;
+/// Buffers that the kernel is told of.
+const PROVIDED: u16 = 16;
+/// Unused buffers kept per thread.
+const KEPT: usize = 32;
+
+thread_local! {
+    /// The one that was used last is used first: it may still be in the cache.
+    static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A bulk buffer; it goes back to the thread on which it is dropped.
+pub(crate) struct BulkBuf(Vec<u8>);
+
+impl BulkBuf {
+    pub(crate) fn take() -> Self {
+        let recycled = FREE.with_borrow_mut(Vec::pop);
+        Self(recycled.unwrap_or_else(|| vec![0; BUFFER_BYTES]))
+    }
+
+    /// Its first `len` bytes.
+    pub(crate) fn freeze(self, len: usize) -> PinnedBytes {
+        if len < SHARED_BYTES_MIN {
+            return Bytes::copy_from_slice(&self[..len]).into();
+        }
+        Bytes::from_owner(self).slice(..len).into()
+    }
+}
+
+impl Deref for BulkBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for BulkBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl AsRef<[u8]> for BulkBuf {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Drop for BulkBuf {
+    fn drop(&mut self) {
+        let memory = mem::take(&mut self.0);
+        // The thread is ending when this fails: the memory is simply freed.
+        let _ = FREE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < KEPT {
+                free.push(memory);
+            }
+        });
+    }
+}
+
+/// The bulk buffers that the kernel may write to. There are none before the first are asked for.
+pub(crate) struct BulkRing {
+    ring: ProvidedRing,
+    /// By the index under which the ring lists them.
+    buffers: Vec<BulkBuf>,
+}
+
+impl BulkRing {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { ring: ProvidedRing::new(PROVIDED)?, buffers: Vec::new() })
+    }
+
+    pub(crate) fn ring(&self) -> &ProvidedRing {
+        &self.ring
+    }
+
+    /// Sees to it that the kernel has buffers.
+    pub(crate) fn fill(&mut self) {
+        while self.buffers.len() < usize::from(PROVIDED) {
+            let mut buffer = BulkBuf::take();
+            self.ring.push(buffer.as_mut_ptr(), BUFFER_BYTES as u32, self.buffers.len() as u16);
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// The `len` bytes that the kernel has received into the buffer `index`, which another one replaces.
+    pub(crate) fn received(&mut self, index: u16, len: u32) -> PinnedBytes {
+        let mut fresh = BulkBuf::take();
+        self.ring.push(fresh.as_mut_ptr(), BUFFER_BYTES as u32, index);
+        mem::replace(&mut self.buffers[usize::from(index)], fresh).freeze(len as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_that_was_dropped_last_is_used_next() {
+        let (first, second) = (BulkBuf::take(), BulkBuf::take());
+        let (one, two) = (first.as_ptr(), second.as_ptr());
+        drop(second);
+        drop(first.freeze(BUFFER_BYTES));
+        let (again, after) = (BulkBuf::take(), BulkBuf::take());
+        assert_eq!((again.as_ptr(), after.as_ptr()), (one, two));
+    }
+
+    #[test]
+    fn a_few_bytes_do_not_keep_a_buffer() {
+        let mut buffer = BulkBuf::take();
+        let at = buffer.as_ptr();
+        buffer[..5].copy_from_slice(b"hello");
+        let bytes = buffer.freeze(5);
+        assert_eq!(BulkBuf::take().as_ptr(), at);
+        assert_eq!(&*bytes, b"hello");
+    }
+
+    #[test]
+    fn a_received_buffer_is_replaced_and_lives_on() {
+        let mut ring = BulkRing::new().unwrap();
+        ring.fill();
+        assert_eq!(ring.ring().tail(), PROVIDED);
+        ring.buffers[3][..5].copy_from_slice(b"hello");
+        let bytes = ring.received(3, SHARED_BYTES_MIN as u32);
+        assert_eq!(
+            (&bytes[..5], bytes.len(), ring.ring().tail()),
+            (&b"hello"[..], SHARED_BYTES_MIN, PROVIDED + 1)
+        );
+        assert_ne!(ring.buffers[3].as_ptr(), bytes.as_ptr());
+    }
+}
