@@ -67,13 +67,14 @@ impl IncomingBody {
         })
     }
 
-    /// Whether the next request can follow on the connection: all of the body has come, or the rest can be read
-    /// at little cost.
-    pub(crate) fn may_be_finished(&self) -> bool {
+    /// Whether the next request can follow on the connection: all of the body has come, somebody is still there to read
+    /// it, as a response that is made of it, or the rest can be read at little cost.
+    pub(crate) fn may_be_finished(self: &Rc<Self>) -> bool {
         match &*self.decoder.borrow() {
             _ if self.failed.get() => false,
             Err(_) => false,
             Ok(decoder) if decoder.is_complete() => true,
+            Ok(_) if Rc::strong_count(self) > 1 => true,
             // A client that was not told to go on may send the body all the same, or the next request.
             Ok(_) if self.awaits_continue.get() => false,
             Ok(decoder) => {

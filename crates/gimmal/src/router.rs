@@ -71,6 +71,8 @@ pub enum AppError {
 /// An app that was checked.
 pub(crate) struct Blueprint {
     matcher: matchit::Router<usize>,
+    /// The routes that answer on one path alone. The matcher prefers them as well, but takes longer.
+    exact: HashMap<Box<[u8]>, usize>,
     routes: Vec<RoutePlan>,
     /// What answers where no route matches: of the app itself, which is the first, and of each that is nested in it.
     fallbacks: Vec<Fallback>,
@@ -169,6 +171,7 @@ impl Blueprint {
     pub(crate) fn new(app: App) -> Result<Self, AppError> {
         let mut blueprint = Self {
             matcher: matchit::Router::new(),
+            exact: HashMap::new(),
             routes: Vec::new(),
             fallbacks: Vec::new(),
             states: Vec::new(),
@@ -182,6 +185,10 @@ impl Blueprint {
                 pattern: route.pattern.clone(),
                 reason: error.to_string(),
             })?;
+            // Those with parameters, with braces that are escaped, and with what a path is normalized from, are no paths.
+            if !route.pattern.contains(['{', '}', '%']) {
+                blueprint.exact.insert(route.pattern.as_bytes().into(), index);
+            }
         }
         Ok(blueprint)
     }
@@ -496,6 +503,9 @@ impl Router {
     fn find_route(&self, head: &mut Head) -> &Rc<Endpoint> {
         let Head { parsed, bytes, normalized, parameters } = head;
         let view = parsed.view(bytes);
+        if let Some(index) = self.blueprint.exact.get(view.path_bytes()) {
+            return self.routes[*index].endpoint(view.method());
+        }
         let sent = view.path();
         *normalized = normalize_path(sent);
         let path = match normalized {

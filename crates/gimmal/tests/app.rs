@@ -61,6 +61,20 @@ async fn an_escaped_letter_is_the_letter_and_an_escaped_slash_is_no_slash() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_path_comes_before_a_parameter_and_braces_and_escapes_mean_what_they_say() {
+    let app = App::new()
+        .get("/users/{id}", async |Path(id): Path<String>| format!("user {id}"))
+        .get("/users/me", async || "myself")
+        .get("/{{x}}", async || "braces");
+    let client = client(app);
+    assert_eq!(client.get("/users/me").send().await.text(), "myself");
+    assert_eq!(client.get("/users/m%65").send().await.text(), "myself");
+    assert_eq!(client.get("/users/me2").send().await.text(), "user me2");
+    assert_eq!(client.get("/%7Bx%7D").send().await.status(), 404);
+    assert_eq!(client.post("/users/me").send().await.status(), 405);
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn nested_apps_keep_their_middleware_to_themselves() {
     async fn mark(request: Request, next: Next) -> Response {
         let mut response = next.run(request).await;

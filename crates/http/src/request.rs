@@ -309,11 +309,17 @@ impl<'a> RequestView<'a> {
     /// The path with its escapes: it begins with `/`, or is `*` in asterisk form and empty in authority form.
     #[must_use]
     pub fn path(&self) -> &'a str {
+        std::str::from_utf8(self.path_bytes()).unwrap_or_default()
+    }
+
+    /// The same as bytes, which take no look at each of them.
+    #[must_use]
+    pub fn path_bytes(&self) -> &'a [u8] {
         // RFC 9110 section 4.2.3: an empty path of an http URI is the same as `/`.
         if self.head.form == TargetForm::Absolute && self.head.path.is_empty() {
-            return "/";
+            return b"/";
         }
-        self.head.path.text(self.bytes)
+        self.head.path.bytes(self.bytes)
     }
 
     /// The query with its escapes and without its `?`; `Some("")` if there is nothing after the `?`.
