@@ -414,7 +414,7 @@ async fn exchange(connection: &Rc<Connection>, mut head: Box<Head>, out: &mut Ou
     drop(responding);
 
     let status = response.status();
-    let may_follow = incoming.as_ref().is_none_or(|incoming| incoming.may_be_finished());
+    let may_follow = incoming.as_ref().is_none_or(IncomingBody::may_be_finished);
     let keep_alive = facts.keep_alive && may_follow && !connection.stream().core().is_draining();
     let outcome = match outgoing::begin(connection, out, response, &Facts { keep_alive, ..facts }) {
         Begun::Done(outcome) => outcome,

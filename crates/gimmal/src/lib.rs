@@ -35,6 +35,7 @@ mod connection;
 pub mod cookies;
 pub mod defence;
 mod error;
+mod exact_paths;
 mod extensions;
 mod extract;
 #[cfg(any(feature = "client", feature = "tower"))]

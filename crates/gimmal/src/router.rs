@@ -16,6 +16,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::app::{App, MakeState, Route};
 use crate::auth::{Guard, NO_ROLES};
+use crate::exact_paths::ExactPaths;
 use crate::handler::{DynHandler, MakeHandler};
 use crate::middleware::{DynMiddleware, MakeMiddleware, Next};
 use crate::request::{Head, Parameter, Request, normalize_path};
@@ -72,7 +73,7 @@ pub enum AppError {
 pub(crate) struct Blueprint {
     matcher: matchit::Router<usize>,
     /// The routes that answer on one path alone. The matcher prefers them as well, but takes longer.
-    exact: HashMap<Box<[u8]>, usize>,
+    exact: ExactPaths,
     routes: Vec<RoutePlan>,
     /// What answers where no route matches: of the app itself, which is the first, and of each that is nested in it.
     fallbacks: Vec<Fallback>,
@@ -171,7 +172,7 @@ impl Blueprint {
     pub(crate) fn new(app: App) -> Result<Self, AppError> {
         let mut blueprint = Self {
             matcher: matchit::Router::new(),
-            exact: HashMap::new(),
+            exact: ExactPaths::default(),
             routes: Vec::new(),
             fallbacks: Vec::new(),
             states: Vec::new(),
@@ -187,7 +188,7 @@ impl Blueprint {
             })?;
             // Those with parameters, with braces that are escaped, and with what a path is normalized from, are no paths.
             if !route.pattern.contains(['{', '}', '%']) {
-                blueprint.exact.insert(route.pattern.as_bytes().into(), index);
+                blueprint.exact.insert(route.pattern.as_bytes(), index);
             }
         }
         Ok(blueprint)
@@ -504,7 +505,7 @@ impl Router {
         let Head { parsed, bytes, normalized, parameters } = head;
         let view = parsed.view(bytes);
         if let Some(index) = self.blueprint.exact.get(view.path_bytes()) {
-            return self.routes[*index].endpoint(view.method());
+            return self.routes[index].endpoint(view.method());
         }
         let sent = view.path();
         *normalized = normalize_path(sent);
