@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use gimmal_runtime::LocalFuture;
 use gimmal_security::rbac::Roles;
+#[cfg(feature = "acme")]
+use gimmal_security::tls::acme::HttpChallenges;
 use gimmal_security::{Requirement, RequirementError};
 use http::{HeaderValue, Method, StatusCode, header};
 
@@ -177,13 +179,34 @@ impl Blueprint {
         blueprint.add("", app, &Inherited::nothing())?;
         blueprint.guard()?;
         blueprint.check_states()?;
-        for (index, route) in blueprint.routes.iter().enumerate() {
-            blueprint.matcher.insert(&route.pattern, index).map_err(|error| AppError::Pattern {
-                pattern: route.pattern.clone(),
-                reason: error.to_string(),
-            })?;
+        for index in 0..blueprint.routes.len() {
+            blueprint.match_route(index)?;
         }
         Ok(blueprint)
+    }
+
+    fn match_route(&mut self, index: usize) -> Result<(), AppError> {
+        let pattern = &self.routes[index].pattern;
+        let refused = |error: matchit::InsertError| AppError::Pattern {
+            pattern: pattern.clone(),
+            reason: error.to_string(),
+        };
+        self.matcher.insert(pattern, index).map_err(refused)
+    }
+
+    /// Answers what ACME servers ask by HTTP (RFC 8555, section 8.3), outside of all that the app has around its routes.
+    #[cfg(feature = "acme")]
+    pub(crate) fn answer_challenges(&mut self, challenges: &HttpChallenges) -> Result<(), AppError> {
+        let challenges = challenges.clone();
+        let answer = async move |request: Request| {
+            let octets = [(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
+            challenges.respond(request.path()).map(|answer| (octets, answer)).ok_or(StatusCode::NOT_FOUND)
+        };
+        let get =
+            EndpointPlan { method: Some(Method::GET), ..EndpointPlan::own(MakeHandler::new(answer), &[]) };
+        let pattern = "/.well-known/acme-challenge/{token}".to_owned();
+        self.routes.push(RoutePlan { pattern, endpoints: vec![get] });
+        self.match_route(self.routes.len() - 1)
     }
 
     fn add(&mut self, prefix: &str, app: App, outer: &Inherited) -> Result<(), AppError> {
