@@ -196,8 +196,8 @@ impl Blueprint {
 
     /// Answers what ACME servers ask by HTTP (RFC 8555, section 8.3), outside of all that the app has around its routes.
     #[cfg(feature = "acme")]
-    pub(crate) fn answer_challenges(&mut self, challenges: &HttpChallenges) -> Result<(), AppError> {
-        let challenges = challenges.clone();
+    pub(crate) fn answering(mut self, challenges: Option<&HttpChallenges>) -> Result<Self, AppError> {
+        let Some(challenges) = challenges.cloned() else { return Ok(self) };
         let answer = async move |request: Request| {
             let octets = [(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
             challenges.respond(request.path()).map(|answer| (octets, answer)).ok_or(StatusCode::NOT_FOUND)
@@ -206,7 +206,8 @@ impl Blueprint {
             EndpointPlan { method: Some(Method::GET), ..EndpointPlan::own(MakeHandler::new(answer), &[]) };
         let pattern = "/.well-known/acme-challenge/{token}".to_owned();
         self.routes.push(RoutePlan { pattern, endpoints: vec![get] });
-        self.match_route(self.routes.len() - 1)
+        self.match_route(self.routes.len() - 1)?;
+        Ok(self)
     }
 
     fn add(&mut self, prefix: &str, app: App, outer: &Inherited) -> Result<(), AppError> {

@@ -140,6 +140,25 @@ impl Server {
     /// Server::new(App::new()).bind_tls("[::]:443", &tls).redirect_to_https("[::]:80", 443).run()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg_attr(
+        feature = "acme",
+        doc = r#"
+With a certificate from Let's Encrypt:
+
+```no_run
+use gimmal::tls::TlsServerConfig;
+use gimmal::tls::acme::{AcmeConfig, LETS_ENCRYPT};
+use gimmal::{App, Server};
+
+let acme = AcmeConfig::new(LETS_ENCRYPT, &["example.org", "www.example.org"], "/var/lib/site/acme")?
+    .contact("mailto:admin@example.org")
+    .agree_to_terms_of_service();
+let tls = TlsServerConfig::from_acme(acme)?;
+Server::new(App::new()).bind_tls("[::]:443", &tls).redirect_to_https("[::]:80", 443).run()?;
+# Ok::<(), Box<dyn std::error::Error>>(())
+```
+"#
+    )]
     #[must_use]
     pub fn bind_tls(mut self, address: impl fmt::Display, tls: &TlsServerConfig) -> Self {
         self.bindings.push(Binding::new(&address, Protocol::Http, Some(tls.clone())));
@@ -338,9 +357,9 @@ impl Server {
         #[cfg(feature = "acme")]
         let acme = Acme::of(&self.bindings);
         let plan = |app| {
-            let mut blueprint = Blueprint::new(app)?;
+            let blueprint = Blueprint::new(app)?;
             #[cfg(feature = "acme")]
-            acme.challenges().map_or(Ok(()), |challenges| blueprint.answer_challenges(challenges))?;
+            let blueprint = blueprint.answering(acme.challenges())?;
             Ok::<_, AppError>(Arc::new(blueprint))
         };
         let blueprint = plan(self.app)?;
