@@ -7,10 +7,13 @@ use gimmal_security::forwarded::TrustedProxies;
 use gimmal_security::tls::Exposure;
 use gimmal_security::{Finding, Severity};
 
+#[cfg(feature = "acme")]
+use crate::acme::Acme;
 use crate::app::App;
 use crate::clock::unix_seconds;
 use crate::defence::Defences;
 use crate::middleware::MakeMiddleware;
+use crate::redirect::RedirectHosts;
 use crate::server::{Binding, Protocol, Server, ServerError};
 
 /// A body that is this long in memory, some hundred times over, is more than most hosts have.
@@ -31,10 +34,40 @@ impl Server {
     #[must_use]
     pub fn check(&self) -> Vec<Finding> {
         let mut findings: Vec<_> = self.bindings.iter().flat_map(check_binding).collect();
+        findings.extend(self.check_redirects());
+        #[cfg(feature = "acme")]
+        findings.extend(self.check_acme());
         findings.extend(self.check_limits());
         findings.extend(self.check_middleware());
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         findings
+    }
+
+    fn check_redirects(&self) -> Option<Finding> {
+        let redirects = |binding: &Binding| matches!(binding.protocol, Protocol::RedirectToHttps(_));
+        let is_open = self.bindings.iter().any(redirects)
+            && matches!(RedirectHosts::of(&self.app, &self.bindings), RedirectHosts::Any);
+        is_open.then(|| Finding {
+            severity: Severity::Danger,
+            code: "server.redirect_to_any_host",
+            what: "clients are sent to HTTPS at whatever host a request names: a cache can be made to send others there"
+                .to_owned(),
+            cure: "name the hosts with Defences::allowed_hosts around the app, or serve HTTPS with Server::bind_tls"
+                .to_owned(),
+        })
+    }
+
+    #[cfg(feature = "acme")]
+    fn check_acme(&self) -> Vec<Finding> {
+        let finding = |names: String| Finding {
+            severity: Severity::Warning,
+            code: "server.acme_without_http",
+            what: format!(
+                "the certificate for {names} is never issued: HTTP-01 is asked for by plain HTTP on port 80"
+            ),
+            cure: "add Server::redirect_to_https, or leave AcmeConfig::challenge out".to_owned(),
+        };
+        Acme::of(&self.bindings).unanswerable().map(finding).collect()
     }
 
     fn check_middleware(&self) -> Vec<Finding> {

@@ -20,6 +20,8 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
+#[cfg(feature = "acme")]
+mod acme;
 mod app;
 pub mod auth;
 mod body;
@@ -53,6 +55,7 @@ mod outgoing;
 #[cfg(feature = "client")]
 pub mod proxy;
 mod proxy_protocol;
+mod redirect;
 mod request;
 mod response;
 mod router;

@@ -1,12 +1,14 @@
 //! Middleware: what runs around handlers.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use gimmal_runtime::LocalFuture;
 use gimmal_security::Finding;
+use gimmal_security::allowed_hosts::AllowedHosts;
 
+use crate::defence::Defences;
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
 use crate::router::Endpoint;
@@ -65,13 +67,17 @@ pub(crate) struct MakeMiddleware {
     make: Arc<dyn Fn() -> Rc<dyn DynMiddleware> + Send + Sync>,
     pub(crate) of: TypeId,
     pub(crate) findings: Arc<[Finding]>,
+    /// The hosts that it lets through, if it cares.
+    pub(crate) allowed_hosts: Option<AllowedHosts>,
 }
 
 impl MakeMiddleware {
     pub(crate) fn new<M: Middleware>(middleware: M) -> Self {
         let findings = middleware.findings().into();
+        let defences = (&middleware as &dyn Any).downcast_ref::<Defences>();
+        let allowed_hosts = defences.and_then(Defences::hosts).cloned();
         let make = move || -> Rc<dyn DynMiddleware> { Rc::new(Erased(Rc::new(middleware.clone()))) };
-        Self { make: Arc::new(make), of: TypeId::of::<M>(), findings }
+        Self { make: Arc::new(make), of: TypeId::of::<M>(), findings, allowed_hosts }
     }
 
     pub(crate) fn make(&self) -> Rc<dyn DynMiddleware> {

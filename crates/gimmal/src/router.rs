@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use gimmal_runtime::LocalFuture;
 use gimmal_security::rbac::Roles;
+#[cfg(feature = "acme")]
+use gimmal_security::tls::acme::HttpChallenges;
 use gimmal_security::{Requirement, RequirementError};
 use http::{HeaderValue, Method, StatusCode, header};
 
@@ -181,17 +183,40 @@ impl Blueprint {
         blueprint.add("", app, &Inherited::nothing())?;
         blueprint.guard()?;
         blueprint.check_states()?;
-        for (index, route) in blueprint.routes.iter().enumerate() {
-            blueprint.matcher.insert(&route.pattern, index).map_err(|error| AppError::Pattern {
-                pattern: route.pattern.clone(),
-                reason: error.to_string(),
-            })?;
-            // Those with parameters, with braces that are escaped, and with what a path is normalized from, are no paths.
-            if !route.pattern.contains(['{', '}', '%']) {
-                blueprint.exact.insert(route.pattern.as_bytes(), index);
-            }
+        for index in 0..blueprint.routes.len() {
+            blueprint.match_route(index)?;
         }
         Ok(blueprint)
+    }
+
+    fn match_route(&mut self, index: usize) -> Result<(), AppError> {
+        let pattern = &self.routes[index].pattern;
+        let refused = |error: matchit::InsertError| AppError::Pattern {
+            pattern: pattern.clone(),
+            reason: error.to_string(),
+        };
+        self.matcher.insert(pattern, index).map_err(refused)?;
+        // Those with parameters, with braces that are escaped, and with what a path is normalized from, are no paths.
+        if !pattern.contains(['{', '}', '%']) {
+            self.exact.insert(pattern.as_bytes(), index);
+        }
+        Ok(())
+    }
+
+    /// Answers what ACME servers ask by HTTP (RFC 8555, section 8.3), outside of all that the app has around its routes.
+    #[cfg(feature = "acme")]
+    pub(crate) fn answering(mut self, challenges: Option<&HttpChallenges>) -> Result<Self, AppError> {
+        let Some(challenges) = challenges.cloned() else { return Ok(self) };
+        let answer = async move |request: Request| {
+            let octets = [(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
+            challenges.respond(request.path()).map(|answer| (octets, answer)).ok_or(StatusCode::NOT_FOUND)
+        };
+        let get =
+            EndpointPlan { method: Some(Method::GET), ..EndpointPlan::own(MakeHandler::new(answer), &[]) };
+        let pattern = "/.well-known/acme-challenge/{token}".to_owned();
+        self.routes.push(RoutePlan { pattern, endpoints: vec![get] });
+        self.match_route(self.routes.len() - 1)?;
+        Ok(self)
     }
 
     fn add(&mut self, prefix: &str, app: App, outer: &Inherited) -> Result<(), AppError> {

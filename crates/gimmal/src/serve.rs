@@ -9,18 +9,13 @@ use std::time::Duration;
 use gimmal_runtime::{Address, Core, Listener, LocalFuture, Signal, Signals, Stream as Socket};
 use gimmal_security::forwarded::TrustedProxies;
 use gimmal_security::tls::{TlsError, TlsServerConfig};
-use http::{HeaderValue, StatusCode, header};
 use tracing::Instrument;
 
-use crate::app::App;
 use crate::certificates::Certificates;
 use crate::connection;
-use crate::error::Error;
 use crate::handshakes::Handshakes;
 use crate::proxy_protocol;
-use crate::request::Request;
-use crate::response::{IntoResponse, Response};
-use crate::router::{AppError, Blueprint};
+use crate::router::Blueprint;
 use crate::server::{Binding, Protocol};
 use crate::service::{Config, Service};
 use crate::stream::Stream;
@@ -31,29 +26,33 @@ const PLAIN_HTTP: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; 
 /// How long a client that was refused may read why.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// A socket that is listened on, and what is served on it.
+pub(crate) struct Listening {
+    pub(crate) socket: OwnedFd,
+    pub(crate) binding: Binding,
+    /// What answers there in place of the app.
+    pub(crate) own: Option<Arc<Blueprint>>,
+}
+
 /// The main future of a core: it ends when all connections have.
 pub(crate) async fn serve(
     core: Rc<Core>,
-    sockets: Vec<(OwnedFd, Binding)>,
+    listening: Vec<Listening>,
     blueprint: Arc<Blueprint>,
     config: Config,
 ) {
     let shutdown = config.timeouts.shutdown;
     let handshakes = Rc::new(Handshakes::new(config.handshakes_max));
     let service = Service::new(&blueprint, config.clone());
-    for (socket, binding) in sockets {
-        let service = match binding.protocol {
-            Protocol::RedirectToHttps(port) => redirecting(port, &config),
-            _ => Ok(Rc::clone(&service)),
-        };
-        let listener = Listener::new(&core, socket);
-        match (service, listener) {
-            (Ok(service), Ok(listener)) => {
+    for Listening { socket, binding, own } in listening {
+        let service =
+            own.map_or_else(|| Rc::clone(&service), |blueprint| Service::new(&blueprint, config.clone()));
+        match Listener::new(&core, socket) {
+            Ok(listener) => {
                 let acceptor = Acceptor { binding, service, handshakes: Rc::clone(&handshakes) };
                 core.spawn(accept(Rc::clone(&core), listener, Rc::new(acceptor)));
             }
-            (Err(error), _) => tracing::error!(core = core.index(), %error, "the redirect cannot be served"),
-            (_, Err(error)) => tracing::error!(core = core.index(), %error, "a socket cannot be accepted on"),
+            Err(error) => tracing::error!(core = core.index(), %error, "a socket cannot be accepted on"),
         }
     }
     core.draining().await;
@@ -184,30 +183,6 @@ async fn bid_farewell(socket: &Socket) {
     }
 }
 
-/// A service that sends every client to the same place over HTTPS.
-fn redirecting(port: u16, config: &Config) -> Result<Rc<Service>, AppError> {
-    let redirect = async move |request: Request| -> Result<Response, Error> {
-        let host = request.authority().and_then(|authority| host_of(authority)).ok_or_else(|| {
-            Error::new(StatusCode::BAD_REQUEST, "say in a Host field which server the request is for")
-        })?;
-        let port = if port == 443 { String::new() } else { format!(":{port}") };
-        let query = request.query().map_or_else(String::new, |query| format!("?{query}"));
-        let location = HeaderValue::try_from(format!("https://{host}{port}{}{query}", request.path()))?;
-        Ok(([(header::LOCATION, location)], StatusCode::PERMANENT_REDIRECT).into_response())
-    };
-    let blueprint = Arc::new(Blueprint::new(App::new().fallback(redirect))?);
-    Ok(Service::new(&blueprint, config.clone()))
-}
-
-/// The host of an authority, without its port. The codec has checked its form.
-fn host_of(authority: &str) -> Option<&str> {
-    let end = match authority.strip_prefix('[') {
-        Some(rest) => rest.find(']')? + 2,
-        None => authority.find(':').unwrap_or(authority.len()),
-    };
-    authority.get(..end).filter(|host| !host.is_empty())
-}
-
 /// Stops at SIGTERM and SIGINT, gracefully the first time and at once the second; reads certificates again at SIGHUP.
 /// Each core sees to itself, since any of them may have stopped when the second signal comes.
 pub(crate) async fn act_on_signals(core: Rc<Core>, certificates: Certificates) {
@@ -244,14 +219,5 @@ mod tests {
     fn the_answer_to_plain_http_has_the_length_that_it_says() {
         let (_, body) = PLAIN_HTTP.split_once("\r\n\r\n").unwrap();
         assert!(PLAIN_HTTP.contains(&format!("content-length: {}\r\n", body.len())), "{}", body.len());
-    }
-
-    #[test]
-    fn a_host_loses_its_port() {
-        for (authority, host) in [("a.b:80", "a.b"), ("a", "a"), ("[::1]:8080", "[::1]"), ("[::1]", "[::1]")]
-        {
-            assert_eq!(host_of(authority), Some(host));
-        }
-        assert_eq!(host_of(":80"), None);
     }
 }

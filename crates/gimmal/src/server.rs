@@ -15,11 +15,14 @@ use gimmal_security::forwarded::TrustedProxies;
 use gimmal_security::tls::{TlsConfigError, TlsServerConfig};
 use ipnet::IpNet;
 
+#[cfg(feature = "acme")]
+use crate::acme::Acme;
 use crate::app::App;
 use crate::certificates::Certificates;
 use crate::config::Timeouts;
+use crate::redirect::{RedirectHosts, to_https};
 use crate::router::{AppError, Blueprint};
-use crate::serve;
+use crate::serve::{self, Listening};
 use crate::service::Config;
 use crate::stream::Stream;
 
@@ -127,7 +130,8 @@ impl Server {
     /// Serves the app on an address over TLS.
     ///
     /// Certificates are read again when their files change, on `SIGHUP`, and by
-    /// [`ServerHandle::reload_certificates`], without dropping a connection.
+    /// [`ServerHandle::reload_certificates`], without dropping a connection. Those that an ACME server is to issue are
+    /// obtained and renewed while the server runs.
     ///
     /// ```no_run
     /// use gimmal::{App, Server, tls::TlsServerConfig};
@@ -136,6 +140,25 @@ impl Server {
     /// Server::new(App::new()).bind_tls("[::]:443", &tls).redirect_to_https("[::]:80", 443).run()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg_attr(
+        feature = "acme",
+        doc = r#"
+With a certificate from Let's Encrypt:
+
+```no_run
+use gimmal::tls::TlsServerConfig;
+use gimmal::tls::acme::{AcmeConfig, LETS_ENCRYPT};
+use gimmal::{App, Server};
+
+let acme = AcmeConfig::new(LETS_ENCRYPT, &["example.org", "www.example.org"], "/var/lib/site/acme")?
+    .contact("mailto:admin@example.org")
+    .agree_to_terms_of_service();
+let tls = TlsServerConfig::from_acme(acme)?;
+Server::new(App::new()).bind_tls("[::]:443", &tls).redirect_to_https("[::]:80", 443).run()?;
+# Ok::<(), Box<dyn std::error::Error>>(())
+```
+"#
+    )]
     #[must_use]
     pub fn bind_tls(mut self, address: impl fmt::Display, tls: &TlsServerConfig) -> Self {
         self.bindings.push(Binding::new(&address, Protocol::Http, Some(tls.clone())));
@@ -143,6 +166,10 @@ impl Server {
     }
 
     /// Answers every request on an address in plain HTTP with a redirect (308) to the same place over HTTPS, on `port`.
+    ///
+    /// Clients are sent to this server's own hosts alone, so that nobody can have others sent elsewhere, through a cache
+    /// for instance: to those of [`AllowedHosts`](crate::defence::AllowedHosts) in the [`Defences`](crate::defence::Defences)
+    /// around the app, or else to those that the server has certificates for. Other hosts are answered with 421.
     #[must_use]
     pub fn redirect_to_https(mut self, address: impl fmt::Display, port: u16) -> Self {
         self.bindings.push(Binding::new(&address, Protocol::RedirectToHttps(port), None));
@@ -326,16 +353,29 @@ impl Server {
             return Err(ServerError::NoAddress);
         }
         self.refuse_dangers()?;
-        let blueprint = Arc::new(Blueprint::new(self.app)?);
+        let redirect_hosts = RedirectHosts::of(&self.app, &self.bindings);
+        #[cfg(feature = "acme")]
+        let acme = Acme::of(&self.bindings);
+        let plan = |app| {
+            let blueprint = Blueprint::new(app)?;
+            #[cfg(feature = "acme")]
+            let blueprint = blueprint.answering(acme.challenges())?;
+            Ok::<_, AppError>(Arc::new(blueprint))
+        };
+        let blueprint = plan(self.app)?;
         let count = self.cores.planned();
         let mut addresses = Vec::new();
         let mut sockets: Vec<_> = (0..count).map(|_| Vec::new()).collect();
         let mut configs = Vec::new();
         for binding in self.bindings {
+            let own = match binding.protocol {
+                Protocol::RedirectToHttps(port) => Some(plan(to_https(port, redirect_hosts.clone()))?),
+                _ => None,
+            };
             let listeners = Listeners::bind(&binding.address.parse()?, count, &self.listen)?;
             addresses.push((listeners.address().clone(), binding.tls.is_some()));
             for (socket, core) in listeners.into_sockets().zip(&mut sockets) {
-                core.push((socket, binding.clone()));
+                core.push(Listening { socket, binding: binding.clone(), own: own.clone() });
             }
             configs.extend(binding.tls);
         }
@@ -347,6 +387,8 @@ impl Server {
             let sockets = std::mem::take(&mut sockets[core.index()]);
             if core.index() == 0 {
                 core.spawn(watched.clone().watch());
+                #[cfg(feature = "acme")]
+                acme.keep(&core);
             }
             if signals {
                 core.spawn(serve::act_on_signals(Rc::clone(&core), watched.clone()));

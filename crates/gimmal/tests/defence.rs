@@ -421,8 +421,7 @@ fn http_to_https_downgrade() {
     let proxies = TrustedProxies::x_forwarded(["127.0.0.0/8".parse().unwrap()]);
     let app =
         App::new().get("/", who).post("/", async || "done").with(Defences::new().trusted_proxies(proxies));
-    let server =
-        TestServer::from_server(Server::new(app).cores(1).redirect_to_https("127.0.0.1:0", 443)).unwrap();
+    let server = TestServer::start(app).unwrap();
     // Strict-Transport-Security counts over TLS alone (RFC 6797, section 7.2).
     assert_eq!(sent(server.get("/")).header("strict-transport-security"), None);
     let secure =

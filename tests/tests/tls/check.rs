@@ -82,12 +82,68 @@ fn findings_name_what_is_unsafe_and_its_cure() {
 }
 
 #[test]
+fn a_redirect_leads_to_the_servers_own_hosts_alone() {
+    let scene = Scene::new();
+    let names = ["a.test", "*.b.test", "127.0.0.1"];
+    let tls = TlsServerConfig::builder().certificate(scene.authority.server(&names).key()).build().unwrap();
+    let allowing = |hosts: &[&str]| {
+        let hosts = AllowedHosts::new(hosts.iter().copied()).unwrap();
+        App::new().with(Defences::new().allowed_hosts(hosts))
+    };
+    for backend in BACKENDS {
+        let start = |app: App, port| {
+            let server = server(app, backend).redirect_to_https("127.0.0.1:0", port);
+            Served::start(server.bind_tls("127.0.0.1:0", &tls))
+        };
+        let location = |served: &Served, target: &str, host: &str| {
+            let mut client = Client::connect(served.address());
+            client.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            let response = client.message();
+            assert_eq!(response.status, if response.header("location").is_some() { 308 } else { 421 });
+            response.header("location").map(str::to_owned)
+        };
+        let to = |host: &str| Some(format!("https://{host}/x"));
+
+        // Without a list of hosts, those with a certificate.
+        let certified = start(App::new(), 443);
+        for own in ["a.test", "A.test:80", "a.test.", "any.b.test", "127.0.0.1:8080"] {
+            let host = own.rsplit_once(':').map_or(own, |(host, _)| host);
+            assert_eq!(location(&certified, "/x", own), to(host), "{backend:?}: {own}");
+        }
+        for foreign in ["evil.test", "b.test", "x.y.b.test", "a.test.evil.test", "evila.test", "127.0.0.2"] {
+            assert_eq!(location(&certified, "/x", foreign), None, "{backend:?}: {foreign}");
+        }
+        // A target with an authority of its own goes before the field (RFC 9112, section 3.2.2).
+        assert_eq!(location(&certified, "http://evil.test/x", "evil.test"), None, "{backend:?}");
+
+        // With one, those on it, with the port that they are redirected to.
+        let listed = start(allowing(&["c.test", "*.d.test:8443"]), 8443);
+        assert_eq!(location(&listed, "/x", "C.test:80"), to("c.test:8443"), "{backend:?}");
+        assert_eq!(location(&listed, "/x", "x.d.test"), to("x.d.test:8443"), "{backend:?}");
+        for foreign in ["a.test", "evil.test", "d.test"] {
+            assert_eq!(location(&listed, "/x", foreign), None, "{backend:?}: {foreign}");
+        }
+        let other_port = start(allowing(&["c.test:443"]), 8443);
+        assert_eq!(location(&other_port, "/x", "c.test"), None, "{backend:?}");
+
+        // With neither, every host would be as good as another.
+        let open = || server(App::new(), backend).redirect_to_https("127.0.0.1:0", 443);
+        let error = open().start().unwrap_err().to_string();
+        assert!(error.contains("server.redirect_to_any_host") && error.contains("allowed_hosts"), "{error}");
+        let accepted = Served::start(open().accept_danger("server.redirect_to_any_host"));
+        assert_eq!(location(&accepted, "/x", "evil.test"), to("evil.test"), "{backend:?}");
+    }
+}
+
+#[test]
 fn plain_http_beside_it_leads_to_https() {
     let scene = Scene::new();
     for backend in BACKENDS {
         let secure = scene.serve(App::new().get("/{*path}", about).get("/", about), backend);
         let port = secure.address().port();
-        let plain = Served::start(server(App::new(), backend).redirect_to_https("127.0.0.1:0", port));
+        let hosts = AllowedHosts::new(["localhost", "[::1]"]).unwrap();
+        let app = App::new().with(Defences::new().allowed_hosts(hosts));
+        let plain = Served::start(server(app, backend).redirect_to_https("127.0.0.1:0", port));
         let location = |request: &str| {
             let mut client = Client::connect(plain.address());
             client.send(request);

@@ -139,6 +139,10 @@ impl Defences {
         self
     }
 
+    pub(crate) fn hosts(&self) -> Option<&AllowedHosts> {
+        self.hosts.as_ref()
+    }
+
     fn check(&self) -> Vec<Finding> {
         let finding = |severity, code, what: &str, cure: &str| Finding {
             severity,

@@ -192,6 +192,21 @@ impl Certificate {
         })
     }
 
+    /// Whether it is for this host: a DNS name, of which `*.` in the certificate stands for the first label, or an
+    /// address (RFC 9525 section 6.3).
+    #[must_use]
+    pub fn is_for_host(&self, host: &str) -> bool {
+        if let Ok(address) = host.trim_matches(['[', ']']).parse() {
+            return self.names.contains(&SubjectAltName::Ip(address));
+        }
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let parent = host.split_once('.').map(|(_, parent)| parent);
+        self.dns_names().any(|name| match name.strip_prefix("*.") {
+            Some(domain) => parent.is_some_and(|parent| parent.eq_ignore_ascii_case(domain)),
+            None => name.eq_ignore_ascii_case(host),
+        })
+    }
+
     /// When it begins to be valid, in seconds since 1970.
     #[must_use]
     pub fn not_before(&self) -> u64 {

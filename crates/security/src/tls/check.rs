@@ -1,5 +1,7 @@
 //! What is unsafe in a TLS configuration.
 
+#[cfg(feature = "acme")]
+use super::acme::LETS_ENCRYPT_STAGING;
 use super::certified_key::CertifiedKey;
 use super::server::TlsServerConfig;
 use crate::{Finding, Severity};
@@ -45,8 +47,10 @@ impl TlsServerConfig {
             });
         }
         for key in &loaded.keys {
-            check_key(key, exposure, now, &mut findings);
+            check_key(key, exposure, loaded.is_renewed(key), now, &mut findings);
         }
+        #[cfg(feature = "acme")]
+        self.check_acme(exposure, &mut findings);
         self.check_client_auth(loaded.revocation_lists_end_at, now, &mut findings);
         if self.accepts_early_data() {
             findings.push(Finding {
@@ -65,6 +69,19 @@ impl TlsServerConfig {
             });
         }
         findings
+    }
+
+    #[cfg(feature = "acme")]
+    fn check_acme(&self, exposure: Exposure, findings: &mut Vec<Finding>) {
+        if self.acme_clients().iter().any(|client| client.directory_url() == LETS_ENCRYPT_STAGING) {
+            findings.push(Finding {
+                severity: if exposure == Exposure::Network { Severity::Warning } else { Severity::Info },
+                code: "tls.acme_staging",
+                what: "certificates come from Let's Encrypt's server for tests, nobody trusts them"
+                    .to_owned(),
+                cure: "ask LETS_ENCRYPT in place of LETS_ENCRYPT_STAGING, once all works".to_owned(),
+            });
+        }
     }
 
     fn check_client_auth(&self, lists_end_at: Option<u64>, now: u64, findings: &mut Vec<Finding>) {
@@ -113,7 +130,14 @@ impl TlsServerConfig {
     }
 }
 
-fn check_key(key: &CertifiedKey, exposure: Exposure, now: u64, findings: &mut Vec<Finding>) {
+/// `is_renewed` says that an ACME server issues the next one while the server runs.
+fn check_key(
+    key: &CertifiedKey,
+    exposure: Exposure,
+    is_renewed: bool,
+    now: u64,
+    findings: &mut Vec<Finding>,
+) {
     let certificate = key.certificate();
     let subject = certificate.dns_names().next().unwrap_or(certificate.subject()).to_owned();
     let mut add = |severity, code, what: String, cure: &str| {
@@ -152,22 +176,27 @@ fn check_key(key: &CertifiedKey, exposure: Exposure, now: u64, findings: &mut Ve
             "set this machine's clock, or wait",
         );
     }
+    let cure = if is_renewed {
+        "the ACME server is asked for the next one: see in the log why it has none yet"
+    } else {
+        "renew it, and reload"
+    };
     let lifetime = certificate.not_after().saturating_sub(certificate.not_before());
     match certificate.not_after().checked_sub(now) {
         None => add(
-            Severity::Danger,
+            if is_renewed { Severity::Warning } else { Severity::Danger },
             "tls.certificate_expired",
             format!(
                 "the certificate for {subject} expired {} days ago",
                 (now - certificate.not_after()) / DAY
             ),
-            "renew it, and reload",
+            cure,
         ),
         Some(left) if left < EXPIRES_SOON_SECONDS.min(lifetime / 4) => add(
             Severity::Warning,
             "tls.certificate_expires_soon",
             format!("the certificate for {subject} expires in {} days", left / DAY),
-            "renew it, and reload",
+            cure,
         ),
         Some(_) => {}
     }

@@ -135,6 +135,10 @@ pub enum TlsConfigError {
     /// Two settings that are not safe together.
     #[error("{0}")]
     Conflict(&'static str),
+    /// The settings or the folder of an ACME client.
+    #[cfg(feature = "acme")]
+    #[error(transparent)]
+    Acme(Box<super::acme::AcmeError>),
     /// A name that no certificate can be made for.
     #[error("{0:?} is no DNS name and no address")]
     BadName(String),
@@ -144,6 +148,16 @@ pub enum TlsConfigError {
     /// The cryptography refused.
     #[error("the TLS library refused the configuration: {0}")]
     Refused(String),
+}
+
+#[cfg(feature = "acme")]
+impl From<super::acme::AcmeError> for TlsConfigError {
+    fn from(error: super::acme::AcmeError) -> Self {
+        match error {
+            super::acme::AcmeError::Certificate(error) => error,
+            error => Self::Acme(Box::new(error)),
+        }
+    }
 }
 
 impl From<rustls::Error> for TlsConfigError {

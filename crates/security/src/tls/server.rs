@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustls::{KeyLogFile, ServerConfig};
 
+#[cfg(feature = "acme")]
+use super::acme::{AcmeClient, AcmeConfig};
 use super::certified_key::CertifiedKey;
 use super::client_auth::{ClientAuth, LoadedClientAuth};
 use super::config_error::TlsConfigError;
@@ -64,15 +66,42 @@ struct Sources {
 }
 
 enum CertificateSource {
-    Files { chain: PathBuf, key: PathBuf },
+    Files {
+        chain: PathBuf,
+        key: PathBuf,
+    },
     Fixed(CertifiedKey),
+    /// What an ACME server has issued, once it has.
+    #[cfg(feature = "acme")]
+    Acme(AcmeClient),
 }
 
 impl CertificateSource {
-    fn load(&self) -> Result<CertifiedKey, TlsConfigError> {
+    fn load(&self) -> Result<Option<CertifiedKey>, TlsConfigError> {
         match self {
-            Self::Files { chain, key } => CertifiedKey::from_pem_files(chain, key),
-            Self::Fixed(key) => Ok(key.clone()),
+            Self::Files { chain, key } => CertifiedKey::from_pem_files(chain, key).map(Some),
+            Self::Fixed(key) => Ok(Some(key.clone())),
+            #[cfg(feature = "acme")]
+            Self::Acme(client) => Ok(client.stored()?),
+        }
+    }
+
+    /// The names that a certificate is issued for while the server runs.
+    fn awaited_names(&self) -> &[String] {
+        match self {
+            Self::Files { .. } | Self::Fixed(_) => &[],
+            #[cfg(feature = "acme")]
+            Self::Acme(client) => client.names(),
+        }
+    }
+
+    fn files(&self) -> [Option<&Path>; 2] {
+        match self {
+            Self::Files { chain, key } if chain == key => [Some(chain), None],
+            Self::Files { chain, key } => [Some(chain), Some(key)],
+            Self::Fixed(_) => [None, None],
+            #[cfg(feature = "acme")]
+            Self::Acme(client) => [Some(client.certificate_path()), None],
         }
     }
 }
@@ -81,7 +110,17 @@ impl CertificateSource {
 pub(super) struct Loaded {
     pub(super) rustls: Arc<ServerConfig>,
     pub(super) keys: Vec<CertifiedKey>,
+    /// The names that certificates are issued for while the server runs.
+    pub(super) awaited_names: Vec<String>,
     pub(super) revocation_lists_end_at: Option<u64>,
+}
+
+impl Loaded {
+    /// Whether an ACME server issues the next certificate in place of this one.
+    pub(super) fn is_renewed(&self, key: &CertifiedKey) -> bool {
+        let mut names = key.certificate().dns_names().peekable();
+        names.peek().is_some() && names.all(|name| self.awaited_names.iter().any(|awaited| awaited == name))
+    }
 }
 
 impl TlsServerConfig {
@@ -104,6 +143,30 @@ impl TlsServerConfig {
     /// [`TlsConfigError::BadName`] for something that is no name.
     pub fn self_signed_for_development(names: &[&str]) -> Result<Self, TlsConfigError> {
         Self::builder().certificate(CertifiedKey::self_signed_for_development(names)?).build()
+    }
+
+    /// A server with a certificate from an ACME server such as Let's Encrypt, and everything else by default.
+    ///
+    /// A server of the framework that is bound with this obtains the certificate, and renews it in time. What is stored
+    /// from an earlier run is used at once; where there is nothing, handshakes fail until one has been issued.
+    ///
+    /// ```no_run
+    /// use gimmal_security::tls::TlsServerConfig;
+    /// use gimmal_security::tls::acme::{AcmeConfig, LETS_ENCRYPT};
+    ///
+    /// let acme = AcmeConfig::new(LETS_ENCRYPT, &["example.org"], "/var/lib/site/acme")?
+    ///     .contact("mailto:admin@example.org")
+    ///     .agree_to_terms_of_service();
+    /// let tls = TlsServerConfig::from_acme(acme)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`TlsConfigError::Acme`] if the terms of service are not agreed to, or the folder cannot be used; otherwise what
+    /// is wrong with the certificate that is stored.
+    #[cfg(feature = "acme")]
+    pub fn from_acme(config: AcmeConfig) -> Result<Self, TlsConfigError> {
+        Self::builder().acme(&AcmeClient::new(config)?).build()
     }
 
     /// A server to be configured in detail.
@@ -150,7 +213,7 @@ impl TlsServerConfig {
                 names(old) == names(&key)
                     && old.certificate().key_algorithm() == key.certificate().key_algorithm()
             }
-            CertificateSource::Files { .. } => false,
+            _ => false,
         });
         let source = CertificateSource::Fixed(key);
         let (at, old) = match same {
@@ -187,6 +250,27 @@ impl TlsServerConfig {
     #[must_use]
     pub fn not_after(&self) -> Option<u64> {
         self.shared.loaded().keys.iter().map(|key| key.certificate().not_after()).min()
+    }
+
+    /// Whether there is a certificate for this host, a DNS name or an address, or one is to be issued by an ACME server.
+    #[must_use]
+    pub fn is_for_host(&self, host: &str) -> bool {
+        let loaded = self.shared.loaded();
+        let bare = host.strip_suffix('.').unwrap_or(host);
+        loaded.keys.iter().any(|key| key.certificate().is_for_host(host))
+            || loaded.awaited_names.iter().any(|name| name.eq_ignore_ascii_case(bare))
+    }
+
+    /// Those who obtain certificates for this server.
+    #[cfg(feature = "acme")]
+    #[must_use]
+    pub fn acme_clients(&self) -> Vec<AcmeClient> {
+        let sources = self.shared.sources();
+        let client = |source: &CertificateSource| match source {
+            CertificateSource::Acme(client) => Some(client.clone()),
+            _ => None,
+        };
+        sources.certificates.iter().filter_map(client).collect()
     }
 
     /// The files that are read.
@@ -241,11 +325,7 @@ fn files<'a>(
     certificates: &'a [CertificateSource],
     settings: &'a Settings,
 ) -> impl Iterator<Item = &'a Path> {
-    let of_certificates = certificates.iter().flat_map(|source| match source {
-        CertificateSource::Files { chain, key } if chain == key => [Some(chain.as_path()), None],
-        CertificateSource::Files { chain, key } => [Some(chain.as_path()), Some(key.as_path())],
-        CertificateSource::Fixed(_) => [None, None],
-    });
+    let of_certificates = certificates.iter().flat_map(CertificateSource::files);
     of_certificates.flatten().chain(settings.client_auth.iter().flat_map(ClientAuth::files))
 }
 
@@ -259,7 +339,8 @@ impl Settings {
         certificates: &[CertificateSource],
         challenges: &Arc<Challenges>,
     ) -> Result<Loaded, TlsConfigError> {
-        let keys = certificates.iter().map(CertificateSource::load).collect::<Result<Vec<_>, _>>()?;
+        let loaded = certificates.iter().filter_map(|source| source.load().transpose());
+        let keys = loaded.collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() && !self.certificate_later {
             return Err(TlsConfigError::NoCertificates);
         }
@@ -268,6 +349,7 @@ impl Settings {
         Ok(Loaded {
             rustls: Arc::new(rustls),
             keys,
+            awaited_names: certificates.iter().flat_map(CertificateSource::awaited_names).cloned().collect(),
             revocation_lists_end_at: client_auth.and_then(|loaded| loaded.lists_end_at),
         })
     }
@@ -349,6 +431,14 @@ impl TlsServerConfigBuilder {
     pub fn certificate(mut self, key: CertifiedKey) -> Self {
         self.certificates.push(CertificateSource::Fixed(key));
         self
+    }
+
+    /// Adds the certificate of an ACME server: see [`TlsServerConfig::from_acme`]. Call it once for each certificate.
+    /// One client may serve several configurations.
+    #[cfg(feature = "acme")]
+    pub fn acme(mut self, client: &AcmeClient) -> Self {
+        self.certificates.push(CertificateSource::Acme(client.clone()));
+        self.acme_challenges()
     }
 
     /// Refuses clients that ask for a name without a certificate, or for no name, with the alert

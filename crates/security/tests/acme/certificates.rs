@@ -10,7 +10,7 @@ use gimmal_security::tls::acme::{AcmeClient, AcmeConfig, AcmeError, AcmeResponde
 use gimmal_security::tls::{TlsClientConfig, TlsServerConfig, TlsSession, TlsState};
 
 use crate::authority::now;
-use crate::pebble::Pebble;
+use crate::pebble::{Pebble, TokioPool};
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(work)
@@ -110,7 +110,7 @@ fn http_01_brings_a_certificate_and_renews_it() {
         assert!(acme.stored().unwrap().is_none());
         assert_eq!(acme.renew_at().unwrap(), 0);
 
-        let first = acme.obtain(&pebble.fetch, &responder).await.unwrap();
+        let first = acme.obtain(&pebble.fetch, &TokioPool, &responder).await.unwrap();
         let tls = TlsServerConfig::builder().acme_challenges().build().unwrap();
         tls.install(first.clone()).unwrap();
         let root = pebble.root_pem().await;
@@ -126,7 +126,7 @@ fn http_01_brings_a_certificate_and_renews_it() {
 
         // Again, as after a restart: same account, another certificate with another key, in the old one's place.
         let second = client(&pebble, &["www.example.org", "example.org"])
-            .obtain(&pebble.fetch, &responder)
+            .obtain(&pebble.fetch, &TokioPool, &responder)
             .await
             .unwrap();
         assert_ne!(
@@ -147,11 +147,11 @@ fn tls_alpn_01_brings_a_certificate_through_the_tls_server_itself() {
         let pebble = Pebble::start("");
         let tls = TlsServerConfig::builder().acme_challenges().strict_server_names().build().unwrap();
         serve_tls(pebble.tls_port, tls.clone());
-        let responder = AcmeResponder::TlsAlpn01(tls.clone());
+        let responder = AcmeResponder::TlsAlpn01(vec![tls.clone()]);
         let acme = client(&pebble, &["example.org", "api.example.org"]);
         // The second time there is a certificate already, and the challenge goes beside it.
         for _ in 0..2 {
-            tls.install(acme.obtain(&pebble.fetch, &responder).await.unwrap()).unwrap();
+            tls.install(acme.obtain(&pebble.fetch, &TokioPool, &responder).await.unwrap()).unwrap();
             assert!(is_trusted(&tls, &pebble.root_pem().await, "api.example.org"));
         }
         assert!(!is_trusted(&tls, &pebble.root_pem().await, "example.com"));
@@ -165,7 +165,10 @@ fn a_name_that_cannot_be_verified_is_told_and_nothing_is_stored() {
         // Nobody listens.
         let challenges = HttpChallenges::default();
         let acme = client(&pebble, &["unreachable.example.org"]);
-        let error = acme.obtain(&pebble.fetch, &AcmeResponder::Http01(challenges.clone())).await.unwrap_err();
+        let error = acme
+            .obtain(&pebble.fetch, &TokioPool, &AcmeResponder::Http01(challenges.clone()))
+            .await
+            .unwrap_err();
         let AcmeError::ChallengeFailed { name, kind, detail } = &error else { panic!("{error}") };
         assert_eq!((name.as_str(), kind.as_str()), ("unreachable.example.org", "connection"), "{detail}");
         assert!(acme.stored().unwrap().is_none());
@@ -173,7 +176,8 @@ fn a_name_that_cannot_be_verified_is_told_and_nothing_is_stored() {
 
         // Somebody else answers.
         serve_http(pebble.http_port, HttpChallenges::default());
-        let error = acme.obtain(&pebble.fetch, &AcmeResponder::Http01(challenges)).await.unwrap_err();
+        let error =
+            acme.obtain(&pebble.fetch, &TokioPool, &AcmeResponder::Http01(challenges)).await.unwrap_err();
         assert!(
             matches!(&error, AcmeError::ChallengeFailed { kind, .. } if kind == "unauthorized"),
             "{error}"
@@ -192,14 +196,17 @@ fn an_account_is_bound_to_an_external_one() {
         let challenges = HttpChallenges::default();
         serve_http(pebble.http_port, challenges.clone());
         let responder = AcmeResponder::Http01(challenges);
-        let error = client(&pebble, &["example.org"]).obtain(&pebble.fetch, &responder).await.unwrap_err();
+        let error = client(&pebble, &["example.org"])
+            .obtain(&pebble.fetch, &TokioPool, &responder)
+            .await
+            .unwrap_err();
         let AcmeError::Refused { kind, .. } = &error else { panic!("{error}") };
         assert_eq!(kind, "externalAccountRequired");
 
         let key = SecretString::from(key);
         let bound = config(&pebble, &["example.org"]).external_account("kid-1", &key).unwrap();
         assert!(!format!("{bound:?}").contains("zWND"));
-        AcmeClient::new(bound).unwrap().obtain(&pebble.fetch, &responder).await.unwrap();
+        AcmeClient::new(bound).unwrap().obtain(&pebble.fetch, &TokioPool, &responder).await.unwrap();
     });
 }
 
@@ -221,7 +228,7 @@ fn a_server_that_is_not_there_or_does_not_speak_acme_is_told() {
             // Never in the clear.
             "http://acme.example.org/dir".to_owned(),
         ] {
-            let error = at(url).obtain(&pebble.fetch, &responder).await.unwrap_err();
+            let error = at(url).obtain(&pebble.fetch, &TokioPool, &responder).await.unwrap_err();
             assert!(matches!(error, AcmeError::Protocol(_)), "{error}");
         }
     });

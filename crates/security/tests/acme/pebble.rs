@@ -4,12 +4,21 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use gimmal_security::HttpFetch;
 use gimmal_security::tls::TlsClientConfig;
+use gimmal_security::{BlockingPool, HttpFetch};
 use http::Request;
 
 use crate::authority::{Authority, Leaf};
 use crate::fetch::BlockingFetch;
+
+/// Tokio's threads for blocking work.
+pub(crate) struct TokioPool;
+
+impl BlockingPool for TokioPool {
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        tokio::task::spawn_blocking(work).await.ok()
+    }
+}
 
 pub(crate) struct Pebble {
     processes: Vec<Child>,

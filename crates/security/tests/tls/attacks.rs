@@ -198,6 +198,7 @@ proptest! {
     fn no_change_to_a_handshake_makes_either_side_panic_or_open(position in 0_usize..4000, bit in 0_u8..8, step in 1_usize..600) {
         let (_, server, client) = localhost();
         let mut pair = Pair::new(&server, &client, "localhost");
+        let hello_len = pair.to_server.len();
         let mut seen = 0;
         for _ in 0..10 {
             for (bytes, to_server) in [(std::mem::take(&mut pair.to_server), true), (std::mem::take(&mut pair.to_client), false)] {
@@ -220,7 +221,8 @@ proptest! {
         }
         // Record headers say a version that nobody reads (RFC 8446 section 5.1), and the tickets at the end are for
         // later; whatever lies between is authenticated.
-        if (11..1500).contains(&position) {
+        let is_version = (hello_len + 1..hello_len + 3).contains(&position);
+        if (11..1500).contains(&position) && !is_version {
             prop_assert!(pair.server.state() != TlsState::Open || pair.client.state() != TlsState::Open);
         }
     }

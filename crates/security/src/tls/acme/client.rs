@@ -1,6 +1,8 @@
 //! The course of an order.
 
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use instant_acme::{
@@ -11,13 +13,13 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use secrecy::ExposeSecret;
 
 use super::bridge::with_client;
-use super::config::AcmeConfig;
+use super::config::{AcmeChallenge, AcmeConfig};
 use super::error::{AcmeError, words};
 use super::renewal::renewal_time;
 use super::responder::{AcmeResponder, Presented};
 use super::storage::Storage;
-use crate::HttpFetch;
-use crate::tls::{CertifiedKey, SubjectAltName, TlsConfigError, pem};
+use crate::tls::{CertifiedKey, SubjectAltName, TlsClientConfig, TlsConfigError, pem};
+use crate::{BlockingPool, HttpFetch};
 
 /// How the server is asked whether it is done: often at first, and for five minutes.
 const POLLING: RetryPolicy = RetryPolicy::new()
@@ -25,10 +27,11 @@ const POLLING: RetryPolicy = RetryPolicy::new()
     .backoff(1.5)
     .timeout(Duration::from_secs(300));
 
-/// Obtains and keeps one certificate.
+/// Obtains and keeps one certificate. Clones are the same client.
+#[derive(Clone)]
 pub struct AcmeClient {
-    config: AcmeConfig,
-    storage: Storage,
+    config: Arc<AcmeConfig>,
+    storage: Arc<Storage>,
 }
 
 impl AcmeClient {
@@ -44,7 +47,31 @@ impl AcmeClient {
                  agree_to_terms_of_service",
             ));
         }
-        Ok(Self { storage: Storage::open(&config)?, config })
+        Ok(Self { storage: Arc::new(Storage::open(&config)?), config: Arc::new(config) })
+    }
+
+    /// The names that the certificate is for.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        self.config.names()
+    }
+
+    /// Where the ACME server's directory is.
+    #[must_use]
+    pub fn directory_url(&self) -> &str {
+        self.config.directory_url()
+    }
+
+    /// The one challenge that may be used, if not every one may.
+    #[must_use]
+    pub fn only_challenge(&self) -> Option<AcmeChallenge> {
+        self.config.only_challenge()
+    }
+
+    /// How to speak TLS with the ACME server, if not by the platform's roots.
+    #[must_use]
+    pub fn server_tls(&self) -> Option<&TlsClientConfig> {
+        self.config.tls_with_server()
     }
 
     /// The certificate that was obtained last, if there is one; it may have expired.
@@ -53,6 +80,17 @@ impl AcmeClient {
     /// [`AcmeError::Storage`] and [`AcmeError::Certificate`] name the file.
     pub fn stored(&self) -> Result<Option<CertifiedKey>, AcmeError> {
         self.storage.load_certificate()
+    }
+
+    /// Where that is.
+    pub(in crate::tls) fn certificate_path(&self) -> &Path {
+        self.storage.certificate_path()
+    }
+
+    /// Whether both are clones of one.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.storage, &other.storage)
     }
 
     /// When to call [`obtain`](Self::obtain) next, in seconds since 1970: at once if nothing is stored, else at the
@@ -70,7 +108,7 @@ impl AcmeClient {
     /// Gets a new certificate, with a new key, and stores it. The first time, this opens an account.
     ///
     /// The responder has to be reachable by all names, by HTTP on port 80 or by TLS on port 443, while this runs. It
-    /// needs Tokio's timer, and takes seconds to minutes.
+    /// needs Tokio's timer, and takes seconds to minutes. Files are written on threads of `pool`.
     ///
     /// # Errors
     /// [`AcmeError`] says what the server said. What was stored before stays; after
@@ -78,13 +116,14 @@ impl AcmeClient {
     ///
     /// # Cancel safety
     /// Dropped, it takes its challenges back; the next call begins anew.
-    pub async fn obtain<F: HttpFetch>(
+    pub async fn obtain<F: HttpFetch, P: BlockingPool>(
         &self,
         fetch: &F,
+        pool: &P,
         responder: &AcmeResponder,
     ) -> Result<CertifiedKey, AcmeError> {
         let (key_pem, chain_pem) = with_client(fetch, async |http| {
-            let account = self.account(http).await?;
+            let account = self.account(http, pool).await?;
             self.order(&account, responder).await
         })
         .await?;
@@ -93,14 +132,28 @@ impl AcmeClient {
         if !self.config.names().iter().all(|name| issued.contains(&SubjectAltName::Dns(name.clone()))) {
             return Err(AcmeError::WrongNames);
         }
-        self.storage.save_certificate(&key_pem, &chain_pem)?;
+        self.with_storage(pool, move |storage| storage.save_certificate(&key_pem, &chain_pem)).await?;
         Ok(key)
     }
 
+    /// Reads or writes files, on a thread for such work.
+    async fn with_storage<T: Send + 'static>(
+        &self,
+        pool: &impl BlockingPool,
+        work: impl FnOnce(&Storage) -> Result<T, AcmeError> + Send + 'static,
+    ) -> Result<T, AcmeError> {
+        let storage = Arc::clone(&self.storage);
+        pool.run(move || work(&storage)).await.unwrap_or(Err(AcmeError::Busy))
+    }
+
     /// The stored account, or a new one (RFC 8555 section 7.3).
-    async fn account(&self, http: Box<dyn HttpClient>) -> Result<Account, AcmeError> {
+    async fn account(
+        &self,
+        http: Box<dyn HttpClient>,
+        pool: &impl BlockingPool,
+    ) -> Result<Account, AcmeError> {
         let builder = Account::builder_with_http(http);
-        if let Some(credentials) = self.storage.load_account()? {
+        if let Some(credentials) = self.with_storage(pool, Storage::load_account).await? {
             return Ok(builder.from_credentials(credentials).await?);
         }
         let contacts: Vec<_> = self.config.contacts().iter().map(String::as_str).collect();
@@ -114,7 +167,7 @@ impl AcmeClient {
         });
         let url = self.config.directory_url().to_owned();
         let (account, credentials) = builder.create(&account, url, bound_to.as_ref()).await?;
-        self.storage.save_account(&credentials)?;
+        self.with_storage(pool, move |storage| storage.save_account(&credentials)).await?;
         Ok(account)
     }
 

@@ -9,6 +9,7 @@ use rustls::pki_types::DnsName;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use super::error::AcmeError;
+use crate::tls::TlsClientConfig;
 
 /// The directory of Let's Encrypt.
 pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -35,6 +36,18 @@ pub struct AcmeConfig {
     contacts: Vec<String>,
     terms_agreed: bool,
     external_account: Option<ExternalAccount>,
+    challenge: Option<AcmeChallenge>,
+    server_tls: Option<TlsClientConfig>,
+}
+
+/// A way to prove to an ACME server that a name leads to this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AcmeChallenge {
+    /// In a TLS handshake on port 443 (RFC 8737). Nothing else is needed.
+    TlsAlpn01,
+    /// By plain HTTP on port 80 (RFC 8555 section 8.3): what remains where something before this server ends TLS.
+    Http01,
 }
 
 #[derive(Clone)]
@@ -74,6 +87,8 @@ impl AcmeConfig {
             contacts: Vec::new(),
             terms_agreed: false,
             external_account: None,
+            challenge: None,
+            server_tls: None,
         })
     }
 
@@ -108,6 +123,21 @@ impl AcmeConfig {
         Ok(self)
     }
 
+    /// Proves names by this challenge alone. By default it is the responder that is used that says which.
+    #[must_use]
+    pub fn challenge(mut self, challenge: AcmeChallenge) -> Self {
+        self.challenge = Some(challenge);
+        self
+    }
+
+    /// How to speak TLS with the ACME server itself: one of your own has a certificate that the platform does not trust.
+    /// By default the platform's roots are trusted.
+    #[must_use]
+    pub fn server_tls(mut self, tls: TlsClientConfig) -> Self {
+        self.server_tls = Some(tls);
+        self
+    }
+
     pub(super) fn directory_url(&self) -> &str {
         &self.directory_url
     }
@@ -126,6 +156,14 @@ impl AcmeConfig {
 
     pub(super) fn are_terms_agreed(&self) -> bool {
         self.terms_agreed
+    }
+
+    pub(super) fn only_challenge(&self) -> Option<AcmeChallenge> {
+        self.challenge
+    }
+
+    pub(super) fn tls_with_server(&self) -> Option<&TlsClientConfig> {
+        self.server_tls.as_ref()
     }
 
     pub(super) fn bound_to(&self) -> Option<&ExternalAccount> {

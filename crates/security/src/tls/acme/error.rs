@@ -31,6 +31,9 @@ pub enum AcmeError {
         /// What the system said.
         error: io::Error,
     },
+    /// The caller's pool of threads is full, so that nothing can be read or stored.
+    #[error("no thread is free for the certificate's files: try again later")]
+    Busy,
     /// The account's file is not one.
     #[error("{} is no stored account: restore it, or remove it to open a new account", .0.display())]
     BadAccount(PathBuf),
@@ -40,6 +43,9 @@ pub enum AcmeError {
     /// The certificate that was issued is not for the names that were asked for.
     #[error("the ACME server issued a certificate for other names: ask its operator")]
     WrongNames,
+    /// The certificate that was issued is due to be renewed already, by this machine's clock.
+    #[error("the certificate that was issued is to be renewed at once: is this machine's clock right?")]
+    DueAtOnce,
     /// The ACME server refused a request. The text is its own.
     #[error("the ACME server refused ({kind}): {detail}")]
     Refused {

@@ -55,9 +55,10 @@ impl fmt::Debug for HttpChallenges {
 pub enum AcmeResponder {
     /// A plain HTTP server on port 80.
     Http01(HttpChallenges),
-    /// The TLS server on port 443 itself, built with
-    /// [`acme_challenges`](crate::tls::TlsServerConfigBuilder::acme_challenges) (RFC 8737).
-    TlsAlpn01(TlsServerConfig),
+    /// The TLS server on port 443 itself, built with [`acme`](crate::tls::TlsServerConfigBuilder::acme) or
+    /// [`acme_challenges`](crate::tls::TlsServerConfigBuilder::acme_challenges) (RFC 8737). If there are several
+    /// configurations, all of them, since any may be the one on that port.
+    TlsAlpn01(Vec<TlsServerConfig>),
 }
 
 impl AcmeResponder {
@@ -68,7 +69,9 @@ impl AcmeResponder {
         }
     }
 
-    pub(super) fn challenge_name(&self) -> &'static str {
+    /// The challenge's name in speech.
+    #[must_use]
+    pub fn challenge_name(&self) -> &'static str {
         match self {
             Self::Http01(_) => "HTTP-01",
             Self::TlsAlpn01(_) => "TLS-ALPN-01",
@@ -88,7 +91,8 @@ impl AcmeResponder {
                 token
             }
             Self::TlsAlpn01(tls) => {
-                tls.insert_challenge(name, challenge_certificate(name, key_authorization)?);
+                let key = challenge_certificate(name, key_authorization)?;
+                tls.iter().for_each(|tls| tls.insert_challenge(name, key.clone()));
                 name
             }
         };
@@ -122,7 +126,7 @@ impl Drop for Presented<'_> {
     fn drop(&mut self) {
         match self.responder {
             AcmeResponder::Http01(challenges) => challenges.remove(&self.key),
-            AcmeResponder::TlsAlpn01(tls) => tls.remove_challenge(&self.key),
+            AcmeResponder::TlsAlpn01(tls) => tls.iter().for_each(|tls| tls.remove_challenge(&self.key)),
         }
     }
 }

@@ -43,6 +43,10 @@ impl Storage {
         })
     }
 
+    pub(super) fn certificate_path(&self) -> &Path {
+        &self.certificate
+    }
+
     pub(super) fn load_account(&self) -> Result<Option<AccountCredentials>, AcmeError> {
         let bytes = match fs::read(&self.account) {
             Ok(bytes) => bytes,
