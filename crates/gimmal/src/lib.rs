@@ -21,6 +21,7 @@
 
 mod access_log;
 mod app;
+pub mod audit;
 pub mod auth;
 mod body;
 mod certificates;

@@ -34,6 +34,20 @@ pub trait Middleware: Clone + Send + Sync + 'static {
     fn findings(&self) -> Vec<Finding> {
         Vec::new()
     }
+
+    /// Whether it finds out who asks, and puts the [`Principal`](crate::auth::Principal) into the request. A guard that
+    /// nothing of the kind stands around is an error at start. A function that does so is put into
+    /// [`Authenticates`](crate::auth::Authenticates).
+    fn authenticates(&self) -> bool {
+        false
+    }
+
+    /// Adds what every response has to have to one that came by no way through it: to the 500 of a panic within it, to
+    /// the 503 of a handler that took too long, and, of an app's own middleware, to what refuses a malformed request.
+    /// `is_tls` says whether the connection is.
+    fn complete(&self, response: &mut Response, is_tls: bool) {
+        let _ = (response, is_tls);
+    }
 }
 
 impl<F, Output> Middleware for F
@@ -49,6 +63,7 @@ where
 /// A middleware of a type known to itself alone.
 pub(crate) trait DynMiddleware {
     fn handle(self: Rc<Self>, request: Request, next: Next) -> LocalFuture<Response>;
+    fn complete(&self, response: &mut Response, is_tls: bool);
 }
 
 struct Erased<M>(Rc<M>);
@@ -56,6 +71,10 @@ struct Erased<M>(Rc<M>);
 impl<M: Middleware> DynMiddleware for Erased<M> {
     fn handle(self: Rc<Self>, request: Request, next: Next) -> LocalFuture<Response> {
         Rc::clone(&self.0).handle(request, next)
+    }
+
+    fn complete(&self, response: &mut Response, is_tls: bool) {
+        self.0.complete(response, is_tls);
     }
 }
 
@@ -65,13 +84,14 @@ pub(crate) struct MakeMiddleware {
     make: Arc<dyn Fn() -> Rc<dyn DynMiddleware> + Send + Sync>,
     pub(crate) of: TypeId,
     pub(crate) findings: Arc<[Finding]>,
+    pub(crate) authenticates: bool,
 }
 
 impl MakeMiddleware {
     pub(crate) fn new<M: Middleware>(middleware: M) -> Self {
-        let findings = middleware.findings().into();
+        let (findings, authenticates) = (middleware.findings().into(), middleware.authenticates());
         let make = move || -> Rc<dyn DynMiddleware> { Rc::new(Erased(Rc::new(middleware.clone()))) };
-        Self { make: Arc::new(make), of: TypeId::of::<M>(), findings }
+        Self { make: Arc::new(make), of: TypeId::of::<M>(), findings, authenticates }
     }
 
     pub(crate) fn make(&self) -> Rc<dyn DynMiddleware> {

@@ -11,11 +11,13 @@ use gimmal_runtime::{
     CoresBuilder, CoresError, ListenError, ListenOptions, Listeners, LocalFuture, Options, Snapshot,
 };
 use gimmal_security::Finding;
+use gimmal_security::audit::AuditEvent;
 use gimmal_security::forwarded::TrustedProxies;
 use gimmal_security::tls::{TlsConfigError, TlsServerConfig};
 use ipnet::IpNet;
 
 use crate::app::App;
+use crate::audit::{RecordsStop, record_of_server};
 use crate::certificates::Certificates;
 use crate::config::Timeouts;
 use crate::router::{AppError, Blueprint};
@@ -326,6 +328,7 @@ impl Server {
             return Err(ServerError::NoAddress);
         }
         self.refuse_dangers()?;
+        let audit_log = self.app.audit_log.clone();
         let blueprint = Arc::new(Blueprint::new(self.app)?);
         let count = self.cores.planned();
         let mut addresses = Vec::new();
@@ -340,9 +343,13 @@ impl Server {
             configs.extend(binding.tls);
         }
         let sockets = Mutex::new(sockets);
-        let (config, signals, certificates) = (self.config, self.signals, Certificates::new(configs));
+        let (config, signals, certificates) =
+            (self.config, self.signals, Certificates::new(configs, audit_log.clone()));
         let watched = certificates.clone();
+        record_of_server(audit_log.as_ref(), AuditEvent::ServerStarted);
+        let records_stop = RecordsStop(audit_log);
         let cores = self.cores.options(self.options).start(move |core| {
+            let _ = &records_stop;
             let mut sockets = sockets.lock().unwrap_or_else(PoisonError::into_inner);
             let sockets = std::mem::take(&mut sockets[core.index()]);
             if core.index() == 0 {
