@@ -1,4 +1,4 @@
-// An OpenID provider on loopback for the tests of gimmal-security.
+// An OpenID provider on loopback, for tests.
 //
 // node server.js <redirect URI> <post-logout redirect URI> <back-channel logout URI> <JWK Set of the client "signer">
 //

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use gimmal_security::Requirement;
+use gimmal_security::audit::AuditLog;
 use gimmal_security::rbac::Roles;
 use http::Method;
 
@@ -37,6 +38,7 @@ pub struct App {
     pub(crate) requirements: Vec<Requirement>,
     pub(crate) fallback_requirement: Option<Requirement>,
     pub(crate) roles: Option<Arc<Roles>>,
+    pub(crate) audit_log: Option<Arc<AuditLog>>,
     pub(crate) is_denied_by_default: bool,
 }
 
@@ -210,6 +212,22 @@ impl App {
         let roles = Arc::new(roles);
         self.roles = Some(Arc::clone(&roles));
         self.state(roles)
+    }
+
+    /// Records what bears on security in this log: see [`audit`](crate::audit).
+    ///
+    /// ```no_run
+    /// use gimmal::App;
+    /// use gimmal::audit::AuditLog;
+    ///
+    /// let app = App::new().audit_log(AuditLog::open("audit.jsonl", None)?);
+    /// # Ok::<(), gimmal::audit::AuditOpenError>(())
+    /// ```
+    #[must_use]
+    pub fn audit_log(mut self, log: impl Into<Arc<AuditLog>>) -> Self {
+        let log = log.into();
+        self.audit_log = Some(Arc::clone(&log));
+        self.state(log)
     }
 
     /// Makes a route without a guard an error at start, in this app and in all that are nested in it. A route that is

@@ -3,6 +3,7 @@
 use std::any::TypeId;
 
 use gimmal_runtime::Address;
+use gimmal_security::audit::AuditEvent;
 use gimmal_security::forwarded::TrustedProxies;
 use gimmal_security::tls::Exposure;
 use gimmal_security::{Finding, Severity};
@@ -10,6 +11,7 @@ use gimmal_security::{Finding, Severity};
 #[cfg(feature = "acme")]
 use crate::acme::Acme;
 use crate::app::App;
+use crate::audit::record_of_server;
 use crate::clock::unix_seconds;
 use crate::defence::Defences;
 use crate::middleware::MakeMiddleware;
@@ -122,7 +124,9 @@ impl Server {
     /// Logs what was found, and refuses to go on where that is too dangerous.
     pub(crate) fn refuse_dangers(&self) -> Result<(), ServerError> {
         let mut dangers = Vec::new();
+        let log = self.app.audit_log.as_ref();
         for finding in self.check() {
+            record_of_server(log, AuditEvent::ConfigurationFinding { finding: &finding });
             let Finding { severity, code, what, cure } = &finding;
             let accepted = self.accepted_dangers.iter().any(|accepted| accepted == code);
             match severity {

@@ -79,6 +79,10 @@ impl Connection {
         self.stream.as_ref()
     }
 
+    pub(crate) fn is_tls(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::is_tls)
+    }
+
     pub(crate) fn id(&self) -> Option<ConnectionId> {
         self.stream.as_ref().map(Stream::id)
     }
@@ -280,8 +284,10 @@ async fn exchanges(connection: Rc<Connection>) -> After {
             Next::None => return After::Idle,
             Next::Gone => return After::Close,
             Next::Refused(error) => {
+                let mut response = error.into_response();
+                connection.service.router.root().complete(&mut response, connection.is_tls());
                 // Its text is short: it is collected at once.
-                let _ = outgoing::begin(&connection, &mut out, error.into_response(), &Facts::of_nothing());
+                let _ = outgoing::begin(&connection, &mut out, response, &Facts::of_nothing());
                 connection.queue(&mut out);
                 return After::Linger;
             }
@@ -397,7 +403,7 @@ async fn exchange(connection: &Rc<Connection>, mut head: Box<Head>, out: &mut Ou
     let record = connection.service.config.access_log.then(|| Box::new(AccessRecord::new(connection, &head)));
     let request = Request::new(head, body, Rc::clone(connection), Rc::clone(&endpoint));
     let mut responding = responding(&endpoint, request);
-    let response = match poll_fn(|cx| Poll::Ready(Pin::new(&mut responding).poll(cx))).await {
+    let mut response = match poll_fn(|cx| Poll::Ready(Pin::new(&mut responding).poll(cx))).await {
         Poll::Ready(response) => response,
         Poll::Pending => {
             connection.queue(out);
@@ -405,12 +411,18 @@ async fn exchange(connection: &Rc<Connection>, mut head: Box<Head>, out: &mut Ou
                 Ok(response) => response,
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     tracing::warn!(request = %responding.id(), "a handler took too long and was dropped");
-                    Error::new(StatusCode::SERVICE_UNAVAILABLE, "the request took too long").into_response()
+                    let message = "the request took too long";
+                    let mut response = Error::new(StatusCode::SERVICE_UNAVAILABLE, message).into_response();
+                    endpoint.complete(&mut response, connection.is_tls());
+                    response
                 }
                 Err(_) => return Some(After::Abort),
             }
         }
     };
+    if responding.panicked() {
+        endpoint.complete(&mut response, connection.is_tls());
+    }
     drop(responding);
 
     let status = response.status();

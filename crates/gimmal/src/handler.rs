@@ -15,12 +15,31 @@ use crate::response::{IntoResponse, Response};
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
     states: Vec<(TypeId, &'static str)>,
+    pub(crate) principal: bool,
+    pub(crate) sessions: bool,
 }
 
 impl Needs {
     /// Notes that the app must have a state of type `T`.
     pub fn state<T: 'static>(&mut self) {
         self.states.push((TypeId::of::<T>(), std::any::type_name::<T>()));
+    }
+
+    /// Notes that something around the handler has to find out who asks.
+    pub(crate) fn principal(&mut self) {
+        self.principal = true;
+    }
+
+    /// Notes that [`Sessions`](crate::auth::Sessions) have to stand around the handler.
+    pub(crate) fn sessions(&mut self) {
+        self.sessions = true;
+    }
+
+    /// Notes what is needed for the best, and not at all costs.
+    pub(crate) fn optional(&mut self, note: impl FnOnce(&mut Needs)) {
+        let Self { principal, sessions, .. } = *self;
+        note(self);
+        (self.principal, self.sessions) = (principal, sessions);
     }
 
     pub(crate) fn states(&self) -> &[(TypeId, &'static str)] {

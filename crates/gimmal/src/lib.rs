@@ -23,6 +23,7 @@ mod access_log;
 #[cfg(feature = "acme")]
 mod acme;
 mod app;
+pub mod audit;
 pub mod auth;
 mod body;
 mod certificates;

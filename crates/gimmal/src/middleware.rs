@@ -36,6 +36,20 @@ pub trait Middleware: Clone + Send + Sync + 'static {
     fn findings(&self) -> Vec<Finding> {
         Vec::new()
     }
+
+    /// Whether it finds out who asks, and puts the [`Principal`](crate::auth::Principal) into the request. A guard that
+    /// nothing of the kind stands around is an error at start. A function that does so is put into
+    /// [`Authenticates`](crate::auth::Authenticates).
+    fn authenticates(&self) -> bool {
+        false
+    }
+
+    /// Adds what every response has to have to one that came by no way through it: to the 500 of a panic within it, to
+    /// the 503 of a handler that took too long, and, of an app's own middleware, to what refuses a malformed request.
+    /// `is_tls` says whether the connection is.
+    fn complete(&self, response: &mut Response, is_tls: bool) {
+        let _ = (response, is_tls);
+    }
 }
 
 impl<F, Output> Middleware for F
@@ -51,6 +65,7 @@ where
 /// A middleware of a type known to itself alone.
 pub(crate) trait DynMiddleware {
     fn handle(self: Rc<Self>, request: Request, next: Next) -> LocalFuture<Response>;
+    fn complete(&self, response: &mut Response, is_tls: bool);
 }
 
 struct Erased<M>(Rc<M>);
@@ -58,6 +73,10 @@ struct Erased<M>(Rc<M>);
 impl<M: Middleware> DynMiddleware for Erased<M> {
     fn handle(self: Rc<Self>, request: Request, next: Next) -> LocalFuture<Response> {
         Rc::clone(&self.0).handle(request, next)
+    }
+
+    fn complete(&self, response: &mut Response, is_tls: bool) {
+        self.0.complete(response, is_tls);
     }
 }
 
@@ -69,15 +88,16 @@ pub(crate) struct MakeMiddleware {
     pub(crate) findings: Arc<[Finding]>,
     /// The hosts that it lets through, if it cares.
     pub(crate) allowed_hosts: Option<AllowedHosts>,
+    pub(crate) authenticates: bool,
 }
 
 impl MakeMiddleware {
     pub(crate) fn new<M: Middleware>(middleware: M) -> Self {
-        let findings = middleware.findings().into();
+        let (findings, authenticates) = (middleware.findings().into(), middleware.authenticates());
         let defences = (&middleware as &dyn Any).downcast_ref::<Defences>();
         let allowed_hosts = defences.and_then(Defences::hosts).cloned();
         let make = move || -> Rc<dyn DynMiddleware> { Rc::new(Erased(Rc::new(middleware.clone()))) };
-        Self { make: Arc::new(make), of: TypeId::of::<M>(), findings, allowed_hosts }
+        Self { make: Arc::new(make), of: TypeId::of::<M>(), findings, allowed_hosts, authenticates }
     }
 
     pub(crate) fn make(&self) -> Rc<dyn DynMiddleware> {

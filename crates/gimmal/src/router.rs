@@ -17,7 +17,7 @@ use gimmal_security::{Requirement, RequirementError};
 use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::app::{App, MakeState, Route};
-use crate::auth::{Guard, NO_ROLES};
+use crate::auth::{Guard, NO_ROLES, Sessions};
 use crate::exact_paths::ExactPaths;
 use crate::handler::{DynHandler, MakeHandler};
 use crate::middleware::{DynMiddleware, MakeMiddleware, Next};
@@ -59,6 +59,24 @@ pub enum AppError {
     )]
     Unguarded {
         /// The pattern of the route.
+        pattern: String,
+    },
+    /// A guard, or a handler that takes a [`Principal`](crate::auth::Principal), where nothing finds out who asks: it
+    /// would refuse everybody.
+    #[error(
+        "{pattern:?} requires {requirement}, and nothing around it finds out who asks: add auth::Authenticator or \
+         auth::Sessions with App::with, or say of middleware of your own that it does with auth::Authenticates"
+    )]
+    NobodyAuthenticates {
+        /// The pattern of the route.
+        pattern: String,
+        /// What it requires.
+        requirement: Requirement,
+    },
+    /// A handler takes a [`Session`](crate::auth::Session) or [`Login`](crate::auth::Login) where there are no sessions.
+    #[error("a handler of {pattern:?} takes a Session: add auth::Sessions with App::with")]
+    SessionsMissing {
+        /// The pattern of the handler.
         pattern: String,
     },
     /// A guard that nobody can pass, or that names a role or a permission that the app does not know.
@@ -126,14 +144,34 @@ impl EndpointPlan {
 
     /// Adds the guards, innermost, once they are checked.
     fn guard(&mut self, pattern: &str, roles: &Arc<Roles>) -> Result<(), AppError> {
+        let checked = self.requirements.iter().try_for_each(|requirement| requirement.check(roles));
+        checked.map_err(|error| AppError::Guard { pattern: pattern.to_owned(), error })?;
+        self.check_authentication(pattern, roles)?;
         for requirement in std::mem::take(&mut self.requirements) {
-            let checked = requirement.check(roles);
-            checked.map_err(|error| AppError::Guard { pattern: pattern.to_owned(), error })?;
             if requirement != Requirement::Public {
                 self.middleware.push(MakeMiddleware::new(Guard::new(requirement, roles)));
             }
         }
         Ok(())
+    }
+
+    /// Whoever has to be known to the guards or the handler has to be found out by something.
+    fn check_authentication(&self, pattern: &str, roles: &Arc<Roles>) -> Result<(), AppError> {
+        if self.handler.needs.sessions
+            && !self.middleware.iter().any(|around| around.of == TypeId::of::<Sessions>())
+        {
+            return Err(AppError::SessionsMissing { pattern: pattern.to_owned() });
+        }
+        let handler = self.handler.needs.principal.then_some(&Requirement::Authenticated);
+        let required = self.requirements.iter().chain(handler);
+        let of_somebody = required.into_iter().find(|requirement| requirement.evaluate(None, roles).is_err());
+        match of_somebody {
+            Some(requirement) if !self.middleware.iter().any(|around| around.authenticates) => {
+                let (pattern, requirement) = (pattern.to_owned(), requirement.clone());
+                Err(AppError::NobodyAuthenticates { pattern, requirement })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -372,6 +410,13 @@ impl Endpoint {
         &self.parameter_names
     }
 
+    /// Adds what the middleware has every response have to one that came by no way through it.
+    pub(crate) fn complete(&self, response: &mut Response, is_tls: bool) {
+        for middleware in self.middleware.iter().rev() {
+            middleware.complete(response, is_tls);
+        }
+    }
+
     /// Answers a request, through the middleware if there is any.
     pub(crate) fn call(self: &Rc<Self>, request: Request) -> LocalFuture<Response> {
         if self.middleware.is_empty() {
@@ -518,6 +563,11 @@ impl Router {
 
     pub(crate) fn state<T: 'static>(&self) -> Option<Rc<T>> {
         Rc::clone(self.states.get(&TypeId::of::<T>())?).downcast().ok()
+    }
+
+    /// What answers where no route does, with the middleware of the app itself around it.
+    pub(crate) fn root(&self) -> &Endpoint {
+        &self.fallbacks[0]
     }
 
     /// Finds what answers a request, and notes the parameters of its path. `is_early` says that it may be a replay.

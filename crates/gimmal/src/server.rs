@@ -11,6 +11,7 @@ use gimmal_runtime::{
     CoresBuilder, CoresError, ListenError, ListenOptions, Listeners, LocalFuture, Options, Snapshot,
 };
 use gimmal_security::Finding;
+use gimmal_security::audit::AuditEvent;
 use gimmal_security::forwarded::TrustedProxies;
 use gimmal_security::tls::{TlsConfigError, TlsServerConfig};
 use ipnet::IpNet;
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 #[cfg(feature = "acme")]
 use crate::acme::Acme;
 use crate::app::App;
+use crate::audit::{RecordsStop, record_of_server};
 use crate::certificates::Certificates;
 use crate::config::Timeouts;
 use crate::redirect::{RedirectHosts, to_https};
@@ -353,6 +355,7 @@ Server::new(App::new()).bind_tls("[::]:443", &tls).redirect_to_https("[::]:80", 
             return Err(ServerError::NoAddress);
         }
         self.refuse_dangers()?;
+        let audit_log = self.app.audit_log.clone();
         let redirect_hosts = RedirectHosts::of(&self.app, &self.bindings);
         #[cfg(feature = "acme")]
         let acme = Acme::of(&self.bindings);
@@ -380,9 +383,13 @@ Server::new(App::new()).bind_tls("[::]:443", &tls).redirect_to_https("[::]:80", 
             configs.extend(binding.tls);
         }
         let sockets = Mutex::new(sockets);
-        let (config, signals, certificates) = (self.config, self.signals, Certificates::new(configs));
+        let (config, signals, certificates) =
+            (self.config, self.signals, Certificates::new(configs, audit_log.clone()));
         let watched = certificates.clone();
+        record_of_server(audit_log.as_ref(), AuditEvent::ServerStarted);
+        let records_stop = RecordsStop(audit_log);
         let cores = self.cores.options(self.options).start(move |core| {
+            let _ = &records_stop;
             let mut sockets = sockets.lock().unwrap_or_else(PoisonError::into_inner);
             let sockets = std::mem::take(&mut sockets[core.index()]);
             if core.index() == 0 {

@@ -60,21 +60,27 @@ impl Service {
 pub(crate) struct Responding {
     future: LocalFuture<Response>,
     id: RequestId,
+    panicked: bool,
 }
 
 impl Responding {
     pub(crate) fn new(endpoint: &Rc<Endpoint>, request: Request) -> Self {
         let id = request.id();
-        Self { future: endpoint.call(request), id }
+        Self { future: endpoint.call(request), id, panicked: false }
     }
 
     pub(crate) fn id(&self) -> RequestId {
         self.id
     }
 
+    /// Whether the response is that to a panic, which came through no middleware.
+    pub(crate) fn panicked(&self) -> bool {
+        self.panicked
+    }
+
     /// Wraps what is at work, as for a span.
     pub(crate) fn map(self, wrap: impl FnOnce(LocalFuture<Response>) -> LocalFuture<Response>) -> Self {
-        Self { future: wrap(self.future), id: self.id }
+        Self { future: wrap(self.future), ..self }
     }
 }
 
@@ -87,6 +93,7 @@ impl Future for Responding {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(response)) => response,
             Err(panic) => {
+                self.panicked = true;
                 tracing::error!(request = %self.id, panic = panic_message(&*panic), "a handler panicked");
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
             }

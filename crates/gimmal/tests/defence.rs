@@ -140,6 +140,47 @@ fn clickjacking_and_injected_script() {
     assert_eq!(sent(server.get("/nowhere")).header("x-frame-options"), Some("DENY"));
 }
 
+/// What no handler has made has them as well.
+#[test]
+fn clickjacking_of_answers_that_no_handler_made() {
+    let app = App::new()
+        .get("/", async || "page")
+        .get("/panic", async || -> &str { panic!("it broke") })
+        .get("/slow", async || std::future::pending::<()>().await)
+        .get("/inner/x", async || "x")
+        .with(Defences::new());
+    let timeouts = gimmal::Timeouts {
+        request: Duration::from_millis(100),
+        header_read: Duration::from_millis(300),
+        ..gimmal::Timeouts::default()
+    };
+    let server = TestServer::from_server(Server::new(app).cores(1).timeouts(timeouts)).unwrap();
+    let ask = |request: &str| raw(&server, request.as_bytes());
+    let many = "X-Field: value\r\n".repeat(5000);
+    for (request, status) in [
+        ("GET /panic HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 500),
+        ("GET /slow HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 503),
+        ("GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 404),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", 405),
+        ("GET / HTTP/1.1\r\nHost: a\r\n bad: folded\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\nHost: a\r\n\r\n", 400),
+        ("GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+        ("GET / HTTP/1.1\r\nHost: a\r\n", 408),
+        (&format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), 431),
+        (&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(100_000)), 414),
+    ] {
+        let answer = ask(request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+        for field in ["x-frame-options: DENY", "x-content-type-options: nosniff", "content-security-policy: "]
+        {
+            assert_eq!(answer.matches(field).count(), 1, "{field} in {answer}");
+        }
+    }
+    // Where an app has none, they have none.
+    let bare = start(App::new().get("/panic", async || -> &str { panic!("it broke") }));
+    assert!(!raw(&bare, b"GET /panic HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").contains("x-frame"));
+}
+
 #[test]
 fn host_header_poisoning() {
     let hosts = AllowedHosts::new(["example.org", "*.example.org"]).unwrap();

@@ -43,6 +43,8 @@ pub mod rate_limit;
 pub mod rbac;
 pub mod redaction;
 pub mod redirect;
+#[cfg(feature = "redis")]
+mod redis_connection;
 mod requirement;
 pub mod resource_metadata;
 pub mod security_headers;

@@ -25,6 +25,8 @@ pub enum Mechanism {
     ClientCertificate,
     /// An API key.
     ApiKey,
+    /// By something else, such as a proxy before the server.
+    External,
 }
 
 impl fmt::Display for Mechanism {
@@ -37,6 +39,7 @@ impl fmt::Display for Mechanism {
             Self::Password => "password",
             Self::ClientCertificate => "client_certificate",
             Self::ApiKey => "api_key",
+            Self::External => "external",
         })
     }
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use gimmal_security::SecretString;
 use gimmal_security::rate_limit::{Quota, RedisStore, Store, StoreError};
 use redis::aio::MultiplexedConnection;
 
@@ -35,9 +36,16 @@ impl Server {
         Self { process, folder }
     }
 
+    fn url(&self) -> String {
+        format!("redis+unix://{}", self.folder.path().join("socket").display())
+    }
+
+    fn store(&self) -> RedisStore {
+        RedisStore::new(&SecretString::from(self.url()), "test").unwrap()
+    }
+
     async fn connect(&self) -> MultiplexedConnection {
-        let address = format!("redis+unix://{}", self.folder.path().join("socket").display());
-        redis::Client::open(address).unwrap().get_multiplexed_async_connection().await.unwrap()
+        redis::Client::open(self.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
     }
 }
 
@@ -65,7 +73,7 @@ fn weight(weight: u32) -> NonZeroU32 {
 fn a_burst_passes_and_then_one_in_each_interval() {
     let server = Server::start();
     block_on(async {
-        let store = RedisStore::new(server.connect().await, "test");
+        let store = server.store();
         let quota = Quota::per_second("q", 1).unwrap().with_burst(3).unwrap();
         for remaining in [2, 1, 0] {
             let decision = store.check(&quota, "k", weight(1)).await.unwrap();
@@ -93,7 +101,7 @@ fn many_machines_together_pass_no_more_than_the_quota() {
         let quota = Quota::per_hour("q", 3600).unwrap().with_burst(50).unwrap();
         let mut machines = Vec::new();
         for _ in 0..4 {
-            let store = RedisStore::new(server.connect().await, "test");
+            let store = server.store();
             let quota = quota.clone();
             machines.push(tokio::spawn(async move {
                 let mut passed = 0;
@@ -117,7 +125,7 @@ fn a_counter_vanishes_when_it_is_paid_off() {
     let server = Server::start();
     block_on(async {
         let mut connection = server.connect().await;
-        let store = RedisStore::new(connection.clone(), "test");
+        let store = server.store();
         let quota = Quota::per_second("q", 1).unwrap();
         assert!(store.check(&quota, "k", weight(1)).await.unwrap().is_allowed());
         let left = || {
@@ -140,7 +148,7 @@ fn a_counter_vanishes_when_it_is_paid_off() {
 fn what_can_never_pass_and_a_lost_server_are_errors() {
     let server = Server::start();
     block_on(async {
-        let store = RedisStore::new(server.connect().await, "test");
+        let store = server.store();
         let quota = Quota::per_second("q", 2).unwrap();
         assert!(matches!(store.check(&quota, "k", weight(3)).await, Err(StoreError::TooHeavy(_))));
         drop(server);

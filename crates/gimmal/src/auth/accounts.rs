@@ -14,8 +14,8 @@ use gimmal_security::{Mechanism, Principal, SecretString};
 use http::{HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
 
-use super::recorder::Recorder;
 use super::users::{DynUserStore, User, UserStore};
+use crate::audit::Recorder;
 use crate::body::BoxError;
 use crate::clock::unix_seconds;
 use crate::error::Error;

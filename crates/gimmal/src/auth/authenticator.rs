@@ -21,9 +21,10 @@ use super::digest::{Answer, Digest};
 use super::fetcher::Fetcher;
 use super::guard::Refused;
 use super::offer::{Offer, Rejection};
-use super::recorder::{Recorder, is_confidential};
 use super::tokens::Tokens;
+use crate::audit::Recorder;
 use crate::clock::unix_seconds;
+use crate::defence::client_address::is_confidential;
 use crate::middleware::{Middleware, Next};
 use crate::request::Request;
 use crate::response::{IntoResponse, Redirect, Response};
@@ -320,6 +321,10 @@ impl Middleware for Authenticator {
                 None => response,
             }
         })
+    }
+
+    fn authenticates(&self) -> bool {
+        true
     }
 }
 

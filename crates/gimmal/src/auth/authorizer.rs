@@ -13,7 +13,7 @@ use gimmal_security::{Principal, Requirement};
 use http::Method;
 
 use super::guard::refuse;
-use super::recorder::Recorder;
+use crate::audit::Recorder;
 use crate::error::Error;
 use crate::extract::{FromRequest, State};
 use crate::request::Request;

@@ -11,7 +11,7 @@ use http::{HeaderValue, Method};
 
 use super::accounts::{Accounts, LoginError};
 use super::offer::Rejection;
-use super::recorder::Recorder;
+use crate::audit::Recorder;
 use crate::body::{Body, BodyError};
 use crate::clock::unix_seconds;
 use crate::request::Request;

@@ -9,9 +9,10 @@ use gimmal_security::audit::AuditEvent;
 use gimmal_security::rbac::Roles;
 use gimmal_security::{Principal, Refusal, Requirement};
 
-use super::recorder::Recorder;
+use crate::audit::Recorder;
 use crate::error::Error;
 use crate::extract::FromRequest;
+use crate::handler::Needs;
 use crate::middleware::{Middleware, Next};
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
@@ -96,5 +97,9 @@ impl FromRequest for Principal {
         let recorder = Recorder::of(request).await;
         let asked = (request.method().as_str(), request.path());
         Err(refuse(Refusal::Unauthenticated, asked, None, &recorder, &[]))
+    }
+
+    fn needs(needs: &mut Needs) {
+        needs.principal();
     }
 }

@@ -110,6 +110,7 @@ impl FromRequest for Login {
 
     fn needs(needs: &mut Needs) {
         needs.state::<Accounts>();
+        Session::needs(needs);
     }
 }
 

@@ -10,9 +10,7 @@
 //!   [`Authorizer`] asks within a handler. [`App::deny_by_default`](crate::App::deny_by_default) makes a route without a
 //!   guard an error at start.
 //!
-//! Refusals tell the client no more than a status. The reason goes to the audit log, which is an `Arc<AuditLog>` that the
-//! app was given with [`App::state`](crate::App::state); without one, to `tracing` alone, under the target
-//! `gimmal::audit`.
+//! Refusals tell the client no more than a status. The reason goes to the [audit log](crate::audit).
 //!
 //! ```
 //! use gimmal::auth::{Accounts, Authenticator, MemoryUsers, Realm, Requirement, User};
@@ -39,6 +37,7 @@
 
 mod accounts;
 mod api_keys;
+mod authenticates;
 mod authenticator;
 mod authorizer;
 mod digest;
@@ -48,7 +47,6 @@ mod login;
 mod offer;
 #[cfg(feature = "oidc")]
 mod oidc;
-mod recorder;
 mod session;
 mod tokens;
 mod users;
@@ -58,6 +56,7 @@ use std::pin::Pin;
 
 pub use accounts::{AccountOptions, Accounts, LoginError};
 pub use api_keys::{ApiKeyStore, MemoryApiKeys};
+pub use authenticates::Authenticates;
 pub use authenticator::Authenticator;
 pub use authorizer::Authorizer;
 pub(crate) use authorizer::NO_ROLES;

@@ -13,9 +13,9 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::fetcher::Fetcher;
-use super::recorder::Recorder;
 use super::session::{Session, Sessions};
 use crate::app::{App, get, post};
+use crate::audit::Recorder;
 use crate::body::BoxError;
 use crate::clock::unix_seconds;
 use crate::error::Error;
@@ -166,8 +166,17 @@ impl OidcLogin {
         let body = request.bytes().await?;
         let relying_party = self.relying_party().await?;
         let checked = relying_party.check_logout_token(&body, unix_seconds(), &self.fetcher).await;
-        let token = checked.map_err(|error| Error::status_only(error.status()).with_source(error))?;
+        let recorder = Recorder::of(request).await;
+        let token = checked.map_err(|error| {
+            if error.status().is_client_error() {
+                let reason = error.to_string();
+                recorder.record(AuditEvent::AttackRefused { guard: "logout_token", reason: &reason }, None);
+            }
+            Error::status_only(error.status()).with_source(error)
+        })?;
         let ended = sessions.end_by_provider(&token).await?;
+        let everywhere = token.session_id().is_none();
+        recorder.record(AuditEvent::LoggedOut { everywhere }, token.principal_id());
         tracing::debug!(ended, "the provider has ended sessions");
         let no_store = HeaderValue::from_static("no-store");
         Ok(Response::default().with_header(header::CACHE_CONTROL, no_store))

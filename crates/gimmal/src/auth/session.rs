@@ -19,11 +19,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::BoxFuture;
-use super::recorder::{Recorder, is_secure};
+use crate::audit::Recorder;
 use crate::clock::unix_seconds;
-use crate::defence::ClientAddress;
+use crate::defence::client_address::{host, is_secure};
 use crate::error::Error;
 use crate::extract::FromRequest;
+use crate::handler::Needs;
 use crate::middleware::{Middleware, Next};
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
@@ -175,7 +176,8 @@ impl Sessions {
         self.sessions.list(principal_id).await
     }
 
-    /// Ends one session of a principal; `false` if it has none of that key.
+    /// Ends one session of a principal; `false` if it has none of that key. It is not recorded, as there is no request:
+    /// a handler does that with [`Audit`](crate::audit::Audit), or takes [`Session::revoke`].
     ///
     /// # Errors
     /// [`SessionStoreError`] if the session may still be there.
@@ -277,14 +279,6 @@ impl Sessions {
     }
 }
 
-/// The host that the client asks for, as trusted proxies say or the request does.
-fn host(request: &Request) -> Option<&str> {
-    match request.extensions().get::<ClientAddress>() {
-        Some(client) => client.host(),
-        None => request.authority(),
-    }
-}
-
 fn unavailable(error: SessionStoreError) -> Error {
     Error::status_only(StatusCode::SERVICE_UNAVAILABLE).with_source(error)
 }
@@ -315,6 +309,10 @@ impl Middleware for Sessions {
             let response = next.run(request).await;
             self.commit(&session, response).await
         })
+    }
+
+    fn authenticates(&self) -> bool {
+        true
     }
 }
 
@@ -420,6 +418,21 @@ impl Session {
         Ok(ended)
     }
 
+    /// Ends another session of its principal, on whatever device; `false` if there is none of that key. This one is
+    /// ended by [`log_out`](Self::log_out).
+    ///
+    /// # Errors
+    /// 503 if the session may still be there.
+    pub async fn revoke(&self, key: &SessionKey) -> Result<bool, Error> {
+        let Some(principal) = self.principal() else { return Ok(false) };
+        let ended = self.0.sessions.revoke(principal.id(), key).await.map_err(unavailable)?;
+        if ended {
+            let event = AuditEvent::SessionRevoked { session: &key.to_string() };
+            self.0.recorder.record(event, Some(principal.id()));
+        }
+        Ok(ended)
+    }
+
     /// The sessions of its principal, the last used first.
     ///
     /// # Errors
@@ -455,6 +468,10 @@ impl FromRequest for Session {
             let missing = "there are no sessions here: add auth::Sessions to the app with App::with";
             Error::status_only(StatusCode::INTERNAL_SERVER_ERROR).with_source(missing)
         })
+    }
+
+    fn needs(needs: &mut Needs) {
+        needs.sessions();
     }
 }
 

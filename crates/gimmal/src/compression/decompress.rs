@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use gimmal_runtime::LocalFuture;
-use gimmal_security::decompression::{DecompressionGuard, DecompressionLimits};
+use gimmal_security::audit::AuditEvent;
+use gimmal_security::decompression::{DecompressionGuard, DecompressionLimits, DecompressionRefused};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::Coding;
 use super::decoder::{Decoder, Step};
+use crate::audit::Recorder;
 use crate::body::{Body, BodyError, Chunk, Incoming};
 use crate::error::Error;
 use crate::middleware::{Middleware, Next};
@@ -65,13 +67,15 @@ impl Middleware for Decompression {
                 return LocalFuture::new(async move { refused });
             }
         };
-        let limit = request.body_limit();
-        match unpacked(request.take_body(), coding, self.limits, limit) {
-            Ok(body) => *request.body_mut() = body,
-            Err(error) => return LocalFuture::new(async move { Error::from(error).into_response() }),
-        }
-        request.extensions_mut().insert(Unpacked);
-        next.run(request)
+        LocalFuture::new(async move {
+            let (limit, recorder) = (request.body_limit(), Recorder::of(&request).await);
+            match unpacked(request.take_body(), coding, self.limits, limit, recorder) {
+                Ok(body) => *request.body_mut() = body,
+                Err(error) => return Error::from(error).into_response(),
+            }
+            request.extensions_mut().insert(Unpacked);
+            next.run(request).await
+        })
     }
 }
 
@@ -97,7 +101,13 @@ fn coding(request: &Request) -> Result<Option<Coding>, Unsupported> {
     Ok(coding)
 }
 
-fn unpacked(packed: Body, coding: Coding, limits: DecompressionLimits, limit: u64) -> std::io::Result<Body> {
+fn unpacked(
+    packed: Body,
+    coding: Coding,
+    limits: DecompressionLimits,
+    limit: u64,
+    recorder: Recorder,
+) -> std::io::Result<Body> {
     let unpacking = Unpacking {
         packed,
         coding,
@@ -105,6 +115,7 @@ fn unpacked(packed: Body, coding: Coding, limits: DecompressionLimits, limit: u6
         input: Chunk::new(),
         state: State::Begins,
         guard: DecompressionGuard::new(limits),
+        recorder,
     };
     let mut body = Body::incoming(Rc::new(UnpackedBody(RefCell::new(unpacking))));
     body.set_limit(limit);
@@ -130,6 +141,7 @@ struct Unpacking {
     input: Chunk,
     state: State,
     guard: DecompressionGuard,
+    recorder: Recorder,
 }
 
 impl Unpacking {
@@ -155,6 +167,13 @@ impl Unpacking {
         }
     }
 
+    /// Records what looks like a bomb.
+    fn refuse(&self, refused: DecompressionRefused) -> BodyError {
+        let reason = refused.to_string();
+        self.recorder.record(AuditEvent::AttackRefused { guard: "decompression", reason: &reason }, None);
+        BodyError::Unpacked(refused)
+    }
+
     fn step(&mut self) -> Result<Vec<u8>, BodyError> {
         if self.state == State::Ended {
             if self.coding == Coding::Brotli {
@@ -165,7 +184,7 @@ impl Unpacking {
         let mut output = vec![0; OUTPUT_BYTES];
         let Step { read, written, ended } =
             self.decoder.step(&self.input, &mut output).map_err(|_| BodyError::Coding)?;
-        self.guard.unpacked(written).map_err(BodyError::Unpacked)?;
+        self.guard.unpacked(written).map_err(|refused| self.refuse(refused))?;
         if read == 0 && written == 0 && !ended && !self.input.is_empty() {
             return Err(BodyError::Coding);
         }

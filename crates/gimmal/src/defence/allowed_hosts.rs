@@ -1,10 +1,12 @@
 //! Requests for hosts that are not this server's are refused.
 
 use gimmal_security::allowed_hosts::AllowedHosts;
+use gimmal_security::audit::AuditEvent;
 use http::StatusCode;
 
 use super::around::Around;
 use super::client_address;
+use crate::audit::Recorder;
 use crate::error::Error;
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
@@ -13,7 +15,11 @@ impl Around for AllowedHosts {
     async fn around(&self, mut request: Request, rest: impl AsyncFnOnce(Request) -> Response) -> Response {
         match admit(self, &mut request).await {
             Ok(()) => rest(request).await,
-            Err(error) => error.into_response(),
+            Err(error) => {
+                let event = AuditEvent::AttackRefused { guard: "allowed_hosts", reason: error.message() };
+                Recorder::of(&request).await.record(event, None);
+                error.into_response()
+            }
         }
     }
 }

@@ -6,6 +6,11 @@ use crate::response::Response;
 /// Middleware that can stand around any rest of the way, so that several can be one.
 pub(super) trait Around {
     async fn around(&self, request: Request, rest: impl AsyncFnOnce(Request) -> Response) -> Response;
+
+    /// Adds what every response has to have to one that did not come by this way.
+    fn complete(&self, response: &mut Response, is_tls: bool) {
+        let _ = (response, is_tls);
+    }
 }
 
 /// What is left out lets everything through.
@@ -14,6 +19,12 @@ impl<T: Around> Around for Option<T> {
         match self {
             Some(defence) => defence.around(request, rest).await,
             None => rest(request).await,
+        }
+    }
+
+    fn complete(&self, response: &mut Response, is_tls: bool) {
+        if let Some(defence) = self {
+            defence.complete(response, is_tls);
         }
     }
 }
@@ -33,6 +44,9 @@ macro_rules! middleware {
             }
             fn findings(&self) -> Vec<gimmal_security::Finding> {
                 self.check()
+            }
+            fn complete(&self, response: &mut crate::response::Response, is_tls: bool) {
+                Around::complete(self, response, is_tls);
             }
         }
     };

@@ -3,10 +3,13 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use gimmal_runtime::Address;
+use gimmal_security::audit::AuditEvent;
 use gimmal_security::forwarded::{Fields, Scheme, TrustedProxies};
 use http::StatusCode;
 
 use super::around::Around;
+use crate::audit::Recorder;
 use crate::error::Error;
 use crate::extract::FromRequest;
 use crate::request::Request;
@@ -97,12 +100,26 @@ pub(super) async fn client(request: &mut Request) -> io::Result<&ClientAddress> 
 }
 
 /// Whether the client speaks TLS.
-pub(super) fn is_secure(request: &Request) -> bool {
+pub(crate) fn is_secure(request: &Request) -> bool {
     request.extensions().get().map_or_else(|| request.is_tls(), ClientAddress::is_secure)
 }
 
+/// Whether nobody on the way can read what the client sends: TLS, or a client on this machine.
+pub(crate) async fn is_confidential(request: &Request) -> bool {
+    if is_secure(request) {
+        return true;
+    }
+    let client = request.extensions().get().map(ClientAddress::address);
+    is_on_this_machine(request.peer_addr().await.ok().as_ref(), client)
+}
+
+/// Behind a proxy on this machine, `client` is whom it speaks for.
+fn is_on_this_machine(peer: Option<&Address>, client: Option<IpAddr>) -> bool {
+    peer.is_some_and(Address::is_local) && client.is_none_or(|client| client.to_canonical().is_loopback())
+}
+
 /// The host that the client asks for.
-pub(super) fn host(request: &Request) -> Option<&str> {
+pub(crate) fn host(request: &Request) -> Option<&str> {
     match request.extensions().get::<ClientAddress>() {
         Some(client) => client.host(),
         None => request.authority(),
@@ -131,7 +148,11 @@ impl Around for TrustedProxies {
                 request.extensions_mut().insert(client);
                 rest(request).await
             }
-            Err(error) => error.into_response(),
+            Err(error) => {
+                let event = AuditEvent::AttackRefused { guard: "trusted_proxies", reason: error.message() };
+                Recorder::of(&request).await.record(event, None);
+                error.into_response()
+            }
         }
     }
 }
@@ -145,4 +166,24 @@ async fn identify(proxies: &TrustedProxies, request: &Request) -> Result<ClientA
         scheme: client.scheme.unwrap_or_else(|| scheme(request)),
         host: client.host.or_else(|| request.authority().map(str::to_owned)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_over_plain_http_is_safe_on_this_machine_alone() {
+        let local = |peer: &str, client: Option<&str>| {
+            is_on_this_machine(Some(&peer.parse().unwrap()), client.map(|client| client.parse().unwrap()))
+        };
+        for peer in ["127.0.0.1:5000", "[::1]:5000", "unix:/run/x.sock"] {
+            assert!(local(peer, None) && local(peer, Some("127.0.0.1")), "{peer}");
+            assert!(!local(peer, Some("192.0.2.1")), "{peer} is a proxy");
+        }
+        for peer in ["192.0.2.1:5000", "10.0.0.1:5000", "[2001:db8::1]:5000"] {
+            assert!(!local(peer, None) && !local(peer, Some("127.0.0.1")), "{peer}");
+        }
+        assert!(!is_on_this_machine(None, None), "a peer that is gone");
+    }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use gimmal_security::Finding;
+use gimmal_security::audit::AuditEvent;
 use gimmal_security::cookies::Cookies;
 use gimmal_security::csrf::{
     CSRF_COOKIE, CsrfBinding, CsrfRefusal, CsrfTokenError, CsrfTokens, OriginCheck, OriginProof,
@@ -14,6 +15,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::around::{Around, middleware};
 use super::client_address;
+use crate::audit::Recorder;
 use crate::body::Body;
 use crate::clock::unix_seconds;
 use crate::error::Error;
@@ -115,7 +117,10 @@ impl CsrfProtection {
                 (Some(issuer), Some(token)) => issuer.verify(token),
                 _ => Err(CsrfTokenError::Invalid),
             };
-            verified.map_err(|refusal| Error::new(StatusCode::FORBIDDEN, refusal.to_string()))?;
+            let refuse = |refusal: CsrfTokenError| {
+                Error::new(StatusCode::FORBIDDEN, refusal.to_string()).with_source(refusal)
+            };
+            verified.map_err(refuse)?;
         }
         if let Some(issuer) = &issuer {
             request.extensions_mut().insert(Rc::clone(issuer));
@@ -126,6 +131,16 @@ impl CsrfProtection {
 
 fn refuse_origin(refusal: CsrfRefusal) -> Error {
     Error::new(StatusCode::FORBIDDEN, "the request comes from another site").with_source(refusal)
+}
+
+/// Records a refusal. A form that is malformed is none.
+async fn record(request: &Request, error: &Error) {
+    if error.status() == StatusCode::FORBIDDEN {
+        let (method, path) = (request.method().as_str(), request.path());
+        let reason = error.source().map(ToString::to_string).unwrap_or_default();
+        let event = AuditEvent::CsrfRefused { method, path, reason: &reason };
+        Recorder::of(request).await.record(event, None);
+    }
 }
 
 /// Whether a page of another site could make a browser send this, or have it add what authenticates the user.
@@ -213,7 +228,10 @@ impl Around for CsrfProtection {
     async fn around(&self, mut request: Request, rest: impl AsyncFnOnce(Request) -> Response) -> Response {
         let issuer = match self.admit(&mut request).await {
             Ok(issuer) => issuer,
-            Err(error) => return error.into_response(),
+            Err(error) => {
+                record(&request, &error).await;
+                return error.into_response();
+            }
         };
         let mut response = rest(request).await;
         if let Some(issuer) = issuer {

@@ -200,6 +200,11 @@ impl Around for Defences {
         let identified = async move |request: Request| self.headers.around(request, marked).await;
         self.proxies.around(request, identified).await
     }
+
+    /// Whether a proxy before the server speaks HTTPS is not known where there is no request.
+    fn complete(&self, response: &mut Response, is_tls: bool) {
+        self.headers.complete(response, is_tls);
+    }
 }
 
 middleware!(Defences);

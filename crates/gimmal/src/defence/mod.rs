@@ -34,7 +34,7 @@
 
 mod allowed_hosts;
 mod around;
-mod client_address;
+pub(crate) mod client_address;
 mod cors;
 mod csrf;
 mod defences;

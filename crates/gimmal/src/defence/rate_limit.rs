@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use gimmal_security::audit::AuditEvent;
 use gimmal_security::rate_limit::{Decision, Quota, RateLimiter, Store, address_key, fields};
 use gimmal_security::{Finding, Principal, Severity};
 use http::{HeaderName, StatusCode, header};
@@ -12,6 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::around::{Around, middleware};
 use super::client_address;
+use crate::audit::Recorder;
+use crate::clock::unix_seconds;
 use crate::error::Error;
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
@@ -40,6 +44,27 @@ pub struct RateLimit {
     per_route: bool,
     counters: Counters,
     refuses_without_store: bool,
+    unrecorded: Arc<Unrecorded>,
+}
+
+/// Refusals that the audit log has not been told of: a flood must not fill it, so it gets one record a second, with
+/// their number.
+#[derive(Debug, Default)]
+struct Unrecorded {
+    refused: AtomicU64,
+    /// When the next record may be made, in seconds since 1970.
+    due: AtomicU64,
+}
+
+impl Unrecorded {
+    /// Counts a refusal; how many there were, if it is time to record them.
+    fn count(&self, now: u64) -> Option<u64> {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let due = self.due.load(Ordering::Relaxed);
+        let is_mine = now >= due
+            && self.due.compare_exchange(due, now + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        is_mine.then(|| self.refused.swap(0, Ordering::Relaxed))
+    }
 }
 
 /// By what clients are told apart.
@@ -70,7 +95,7 @@ impl RateLimit {
     fn new(key: Key, quota: Quota) -> Self {
         let limiter = Arc::new(RateLimiter::new(quota, KEYS));
         let counters = Counters::Memory { limiter, started: Instant::now() };
-        Self { key, per_route: false, counters, refuses_without_store: false }
+        Self { key, per_route: false, counters, refuses_without_store: false, unrecorded: Arc::default() }
     }
 
     /// Counts by the client's address: that of the connection, or what [`TrustedProxies`](super::TrustedProxies)
@@ -151,6 +176,14 @@ impl RateLimit {
         }]
     }
 
+    async fn record(&self, request: &Request) {
+        if let Some(refused) = self.unrecorded.count(unix_seconds()) {
+            let event = AuditEvent::RateLimited { quota: self.quota().name(), path: request.path(), refused };
+            let principal = request.extensions().get::<Principal>();
+            Recorder::of(request).await.record(event, principal.map(Principal::id));
+        }
+    }
+
     /// `None` if the store gave no decision and that is let pass.
     async fn decide(&self, request: &mut Request) -> Result<Option<Decision>, Error> {
         let address = client_address::client(request).await?.address();
@@ -209,6 +242,7 @@ impl Around for RateLimit {
         let mut response = if decision.is_allowed() {
             rest(request).await
         } else {
+            self.record(&request).await;
             Error::new(StatusCode::TOO_MANY_REQUESTS, "too many requests: wait as long as Retry-After says")
                 .into_response()
         };

@@ -20,6 +20,10 @@ impl Around for SecurityHeaders {
         self.apply(response.headers_mut(), &nonce, secure);
         response
     }
+
+    fn complete(&self, response: &mut Response, is_tls: bool) {
+        self.apply(response.headers_mut(), &Nonce::random(), is_tls);
+    }
 }
 
 /// The nonce that the Content-Security-Policy of this response names: put it into the `nonce` attribute of the page's

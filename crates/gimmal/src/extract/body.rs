@@ -1,11 +1,14 @@
 //! Extractors that read the body.
 
 use bytes::Bytes;
+use gimmal_security::Principal;
+use gimmal_security::audit::AuditEvent;
 use gimmal_security::json_guard::{self, JsonLimits, JsonRefused};
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 
 use super::FromRequest;
+use crate::audit::Recorder;
 use crate::body::Body;
 use crate::error::Error;
 use crate::request::Request;
@@ -60,12 +63,16 @@ fn is_form(essence: &str) -> bool {
 /// The route limits the bytes already.
 const JSON_LIMITS: JsonLimits = JsonLimits { bytes: usize::MAX, depth: 128, values: 100_000 };
 
-fn refuse_json(refused: JsonRefused) -> Error {
+/// Records what looks like a bomb, and gives the answer to it.
+async fn refuse_json(request: &Request, refused: JsonRefused) -> Error {
+    let reason = refused.to_string();
+    let event = AuditEvent::AttackRefused { guard: "json", reason: &reason };
+    Recorder::of(request).await.record(event, request.extensions().get().map(Principal::id));
     let status = match refused {
         JsonRefused::TooLong | JsonRefused::TooManyValues => StatusCode::PAYLOAD_TOO_LARGE,
         _ => StatusCode::BAD_REQUEST,
     };
-    Error::new(status, refused.to_string())
+    Error::new(status, reason)
 }
 
 /// The body from JSON: 415 if it is not said to be that, 400 where it is malformed, 422 where it does not fit `T`.
@@ -78,7 +85,9 @@ impl<T: DeserializeOwned> FromRequest for Json<T> {
         check_media_type(request, is_json, "application/json")?;
         let limits = request.state::<JsonLimits>().map_or(JSON_LIMITS, |limits| *limits);
         let bytes = request.bytes().await?;
-        json_guard::check(&bytes, limits).map_err(refuse_json)?;
+        if let Err(refused) = json_guard::check(&bytes, limits) {
+            return Err(refuse_json(request, refused).await);
+        }
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             let status = match error.classify() {
                 serde_json::error::Category::Data => StatusCode::UNPROCESSABLE_ENTITY,

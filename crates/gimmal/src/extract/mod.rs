@@ -98,7 +98,7 @@ impl<T: FromRequest> FromRequest for Option<T> {
     }
 
     fn needs(needs: &mut Needs) {
-        T::needs(needs);
+        needs.optional(T::needs);
     }
 }
 
@@ -109,7 +109,7 @@ impl<T: FromRequest> FromRequest for Result<T, Error> {
     }
 
     fn needs(needs: &mut Needs) {
-        T::needs(needs);
+        needs.optional(T::needs);
     }
 }
 

@@ -51,7 +51,11 @@ impl TestRequest<&TestClient> {
         let mut body = if bytes.is_empty() { Body::empty() } else { Body::from(bytes).untyped() };
         body.set_limit(endpoint.body_limit.unwrap_or(service.config.limits.body_bytes));
         let request = Request::new(head, body, Connection::new(service, None), Rc::clone(&endpoint));
-        let mut response = Responding::new(&endpoint, request).await;
+        let mut responding = Responding::new(&endpoint, request);
+        let mut response = (&mut responding).await;
+        if responding.panicked() {
+            endpoint.complete(&mut response, false);
+        }
 
         let mut body = response.take_body();
         if let Some(media_type) = body.media_type() {

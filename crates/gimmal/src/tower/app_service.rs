@@ -85,5 +85,10 @@ async fn respond(service: Rc<Service>, mut parts: http::request::Parts, mut body
     if !parts.extensions.is_empty() {
         request.extensions_mut().insert(parts.extensions);
     }
-    Responding::new(&endpoint, request).await
+    let mut responding = Responding::new(&endpoint, request);
+    let mut response = (&mut responding).await;
+    if responding.panicked() {
+        endpoint.complete(&mut response, false);
+    }
+    response
 }

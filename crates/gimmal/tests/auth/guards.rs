@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use gimmal::auth::{Accounts, Authenticator, Authorizer, MemoryUsers, Principal, Requirement, User};
+use gimmal::auth::{
+    Accounts, Authenticates, Authenticator, Authorizer, Login, MemoryUsers, Principal, Requirement, Session,
+    User,
+};
 use gimmal::security::RequirementError;
 use gimmal::security::audit::{AuditLog, verify};
 use gimmal::security::rbac::{RoleModel, Roles};
 use gimmal::test::TestClient;
-use gimmal::{App, AppError, Error, StatusCode, get};
+use gimmal::{App, AppError, Error, Next, Request, Response, StatusCode, get};
 
 use crate::{HASH, PASSWORD, Service, alice, realm};
 
@@ -32,7 +35,8 @@ fn a_forgotten_guard_is_named_at_start() {
     let nested = || App::new().get("/{id}", async || "secret");
     let forgotten = App::new().deny_by_default().nest("/users", nested());
     assert!(error(forgotten).contains("\"/users/{id}\""));
-    let required = App::new().deny_by_default().nest("/users", nested().require(Requirement::Authenticated));
+    let required =
+        authenticated().deny_by_default().nest("/users", nested().require(Requirement::Authenticated));
     assert!(TestClient::new(required).is_ok());
     // A fallback may serve files.
     let fallback = App::new().deny_by_default().fallback(async || "a file");
@@ -57,7 +61,48 @@ fn an_unknown_role_or_permission_is_named_at_start() {
         "without a model no role is known"
     );
     assert!(error(guard(Requirement::any_of([])).roles(roles())).contains("choice"));
-    assert!(TestClient::new(guard(Requirement::role("editor")).roles(roles())).is_ok());
+    let known = guard(Requirement::role("editor")).roles(roles());
+    assert!(TestClient::new(known.with(Authenticator::new(realm()))).is_ok());
+}
+
+/// Found at start, as it would refuse everybody.
+#[test]
+fn a_guard_where_nothing_finds_out_who_asks_is_named_at_start() {
+    let guarded = |requirement| App::new().route("/x", get(async || ()).require(requirement));
+    let named = error(guarded(Requirement::Authenticated));
+    assert!(named.contains("\"/x\" requires a login") && named.contains("auth::Authenticator"), "{named}");
+    assert!(error(guarded(Requirement::role("editor")).roles(roles())).contains("role \"editor\""));
+    let whole_app = App::new().get("/", async || ()).require(Requirement::Authenticated);
+    assert!(error(whole_app).contains("requires a login"));
+    let taken = error(App::new().get("/me", async |me: Principal| me.id().to_owned()));
+    assert!(taken.contains("\"/me\" requires a login"), "{taken}");
+    // What nobody need be for, nobody need find out.
+    assert!(TestClient::new(guarded(Requirement::Public)).is_ok());
+    assert!(TestClient::new(App::new().get("/", async |_: Option<Principal>| ())).is_ok());
+
+    // It has to stand around the route itself.
+    let elsewhere =
+        App::new().nest("/open", authenticated()).nest("/closed", guarded(Requirement::Authenticated));
+    assert!(error(elsewhere).contains("\"/closed/x\""));
+    let on_route = get(async || ()).require(Requirement::Authenticated).with(Authenticator::new(realm()));
+    assert!(TestClient::new(App::new().route("/x", on_route)).is_ok());
+
+    // Middleware of an app's own says that it does.
+    async fn by_proxy(request: Request, next: Next) -> Response {
+        next.run(request).await
+    }
+    assert!(TestClient::new(guarded(Requirement::Authenticated).with(by_proxy)).is_err());
+    assert!(TestClient::new(guarded(Requirement::Authenticated).with(Authenticates(by_proxy))).is_ok());
+
+    let sessions = error(authenticated().get("/cart", async |_: Session| ()));
+    assert!(sessions.contains("\"/cart\"") && sessions.contains("auth::Sessions"), "{sessions}");
+    let login =
+        authenticated().post("/login", async |_: Login| ()).state(Accounts::new(MemoryUsers::new([])));
+    assert!(error(login).contains("auth::Sessions"));
+}
+
+fn authenticated() -> App {
+    App::new().with(Authenticator::new(realm()))
 }
 
 fn app() -> App {
@@ -103,7 +148,7 @@ fn nobody_gets_401_and_who_may_not_gets_403() {
 fn what_happened_is_in_the_audit_log_and_no_password_is() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let log = Arc::new(AuditLog::new(file.reopen().unwrap(), None));
-    let service = Service::start(app().state(Arc::clone(&log)));
+    let service = Service::start(app().audit_log(Arc::clone(&log)));
     let bob = format!("bob:{PASSWORD}");
     service.curl(&[], "/staff/read?token=hunter2");
     service.curl(&["--user", "bob:hunter2"], "/staff/read");
@@ -114,11 +159,12 @@ fn what_happened_is_in_the_audit_log_and_no_password_is() {
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
-    assert_eq!(events, ["unauthenticated", "login_failed", "login_succeeded", "forbidden"], "{text}");
-    assert_eq!((&lines[0]["path"], &lines[0]["client"]), (&"/staff/read".into(), &"127.0.0.1".into()));
-    assert_eq!((&lines[1]["account"], &lines[1]["mechanism"]), (&"bob".into(), &"basic".into()));
-    assert_eq!(lines[3]["principal"], "bob");
-    assert_eq!(lines[3]["reason"], "access is forbidden: lacks permission \"articles:write\"");
+    let expected = ["server_started", "unauthenticated", "login_failed", "login_succeeded", "forbidden"];
+    assert_eq!(events, expected, "{text}");
+    assert_eq!((&lines[1]["path"], &lines[1]["client"]), (&"/staff/read".into(), &"127.0.0.1".into()));
+    assert_eq!((&lines[2]["account"], &lines[2]["mechanism"]), (&"bob".into(), &"basic".into()));
+    assert_eq!(lines[4]["principal"], "bob");
+    assert_eq!(lines[4]["reason"], "access is forbidden: lacks permission \"articles:write\"");
     assert!(!text.contains("hunter2") && !text.contains(PASSWORD), "{text}");
 }
 
@@ -152,7 +198,7 @@ fn policies_decide_and_the_log_names_them() {
     let app = app()
         .get("/articles/{id}", read)
         .state(policies)
-        .state(Arc::new(AuditLog::new(file.reopen().unwrap(), None)));
+        .audit_log(AuditLog::new(file.reopen().unwrap(), None));
     let service = Service::start(app);
     let (alice, bob) = (format!("alice:{PASSWORD}"), format!("bob:{PASSWORD}"));
     assert_eq!(service.curl(&["--user", &alice], "/articles/1").body, "article 1");

@@ -60,6 +60,14 @@ pub enum ChainError {
         /// What is wrong.
         fault: ChainFault,
     },
+    /// A record that was known is not there, or is another than it was.
+    #[error(
+        "record {sequence} is gone or another: lines were cut off at the end, or the log was written anew"
+    )]
+    Head {
+        /// The number of the record.
+        sequence: u64,
+    },
     /// The log cannot be read.
     #[error("the audit log cannot be read")]
     Read(#[from] io::Error),
@@ -178,8 +186,22 @@ impl ChainVerifier {
 ///
 /// # Errors
 /// [`ChainError`] names the first line that is not as it was written.
-pub fn verify(mut log: impl BufRead, key: Option<&SecretSlice<u8>>) -> Result<ChainHead, ChainError> {
+pub fn verify(log: impl BufRead, key: Option<&SecretSlice<u8>>) -> Result<ChainHead, ChainError> {
+    verify_since(log, key, &ChainHead::default())
+}
+
+/// Verifies a whole log, and that it still has the record that was its last one when it was looked at before: lines that
+/// were cut off at the end show in no other way.
+///
+/// # Errors
+/// [`ChainError`] names the first line that is not as it was written, or the record that is missed.
+pub fn verify_since(
+    mut log: impl BufRead,
+    key: Option<&SecretSlice<u8>>,
+    known: &ChainHead,
+) -> Result<ChainHead, ChainError> {
     let mut verifier = ChainVerifier::new(ChainHead::default(), key);
+    let mut is_found = verifier.head() == known;
     let mut bytes = Vec::new();
     for line in 1.. {
         bytes.clear();
@@ -188,6 +210,7 @@ pub fn verify(mut log: impl BufRead, key: Option<&SecretSlice<u8>>) -> Result<Ch
         }
         let record = bytes.strip_suffix(b"\n").ok_or(ChainFault::Malformed);
         record.and_then(|record| verifier.line(record)).map_err(|fault| ChainError::Line { line, fault })?;
+        is_found |= verifier.head() == known;
     }
-    Ok(verifier.head)
+    if is_found { Ok(verifier.head) } else { Err(ChainError::Head { sequence: known.sequence }) }
 }

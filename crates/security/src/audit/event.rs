@@ -79,13 +79,15 @@ pub enum AuditEvent<'a> {
         #[serde(serialize_with = "text")]
         reason: &'a str,
     },
-    /// A request was answered with 429.
+    /// Requests were answered with 429. A flood makes one record a second at most.
     RateLimited {
         /// The name of the quota.
         quota: &'a str,
-        /// The path, without the query; the peer's.
+        /// The path of the last of them, without the query; the peer's.
         #[serde(serialize_with = "text")]
         path: &'a str,
+        /// How many there were since the record before, by whomever.
+        refused: u64,
     },
     /// A guard refused what looks like an attack: a traversing path, an unknown host, a decompression bomb.
     AttackRefused {

@@ -29,9 +29,11 @@
 
 mod chain;
 mod event;
+mod file;
 mod log;
 mod time;
 
-pub use chain::{ChainError, ChainFault, ChainHead, ChainVerifier, verify};
+pub use chain::{ChainError, ChainFault, ChainHead, ChainVerifier, verify, verify_since};
 pub use event::{AuditEvent, AuditRecord};
+pub use file::AuditOpenError;
 pub use log::{AuditLog, AuditSink};

@@ -1,13 +1,13 @@
 //! Counters in Redis.
 
-use std::fmt;
 use std::num::NonZeroU32;
 
-use redis::aio::ConnectionLike;
-use redis::{RedisError, Script};
+use redis::{Cmd, Script, cmd};
+use secrecy::SecretString;
 
 use super::quota::Quota;
 use super::store::{Checked, Store, StoreError};
+use crate::redis_connection::{RedisConnections, RedisFailure};
 
 /// The algorithm of [`Quota::decide`], in microseconds since 1970: a number of Redis's Lua is exact to 2⁵³. Redis runs
 /// a script alone, so no two machines count at once. The counter vanishes when it is paid off.
@@ -26,57 +26,72 @@ return {next - now, 0}
 
 /// Counts in Redis 5 or later, or what speaks its language, for all machines that use the same server and prefix.
 ///
-/// The connection is the caller's: `redis::aio::MultiplexedConnection`, or `ConnectionManager`, which connects again
-/// by itself. Give it a response time-out, as a request waits for the answer.
+/// Each core has a connection of its own, opened within its Tokio runtime at the first question and again after it
+/// broke. An answer that takes longer than half a second is an error.
 ///
 /// ```no_run
 /// use std::num::NonZeroU32;
 ///
+/// use gimmal_security::SecretString;
 /// use gimmal_security::rate_limit::{Quota, RedisStore, Store};
 ///
 /// # async fn login() -> Result<(), Box<dyn std::error::Error>> {
-/// let connection = redis::Client::open("redis://127.0.0.1/")?.get_multiplexed_async_connection().await?;
-/// let store = RedisStore::new(connection, "shop");
+/// let store = RedisStore::new(&SecretString::from("redis://127.0.0.1:6379/0"), "shop")?;
 /// let quota = Quota::per_minute("login", 5)?;
 /// let decision = store.check(&quota, "192.0.2.7", NonZeroU32::MIN).await?;
 /// # let _ = decision;
 /// # Ok(())
 /// # }
 /// ```
-pub struct RedisStore<C> {
-    connection: C,
+#[derive(Debug)]
+pub struct RedisStore {
+    connections: RedisConnections,
     prefix: String,
-    script: Script,
+    script_hash: String,
 }
 
-impl<C> fmt::Debug for RedisStore<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("prefix", &self.prefix).finish_non_exhaustive()
+impl RedisStore {
+    /// Counts in the server at `url`, such as `redis://:password@host:6379/0` or `unix:///run/redis.sock`, in keys
+    /// `PREFIX:rate_limit:QUOTA:KEY`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if this is no address of a Redis server.
+    pub fn new(url: &SecretString, prefix: &str) -> Result<Self, StoreError> {
+        Ok(Self {
+            connections: RedisConnections::new(url)?,
+            prefix: prefix.to_owned(),
+            script_hash: Script::new(SCRIPT).get_hash().to_owned(),
+        })
+    }
+
+    /// Runs the script, which the server may have to be given first.
+    async fn count(&self, key: &str, cost_us: u64, burst_us: u64) -> Result<(u64, u64), RedisFailure> {
+        let command = |name: &str, script: &str| -> Cmd {
+            let mut command = cmd(name);
+            command.arg(script).arg(1).arg(key).arg(cost_us).arg(burst_us);
+            command
+        };
+        match self.connections.query(&command("EVALSHA", &self.script_hash)).await {
+            Err(RedisFailure::NoScript) => self.connections.query(&command("EVAL", SCRIPT)).await,
+            counted => counted,
+        }
     }
 }
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
-    /// Counts over this connection, in keys `PREFIX:rate_limit:QUOTA:KEY`.
-    #[must_use]
-    pub fn new(connection: C, prefix: &str) -> Self {
-        Self { connection, prefix: prefix.to_owned(), script: Script::new(SCRIPT) }
-    }
-}
-
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> {
+impl Store for RedisStore {
     fn check<'a>(&'a self, quota: &'a Quota, key: &'a str, weight: NonZeroU32) -> Checked<'a> {
         Box::pin(async move {
             let cost_us = quota.cost_ns(weight)?.div_ceil(1000);
             let burst_us = quota.burst_ns().div_ceil(1000);
-            let (debt_us, wait_us): (u64, u64) = self
-                .script
-                .key(format!("{}:rate_limit:{}:{key}", self.prefix, quota.name()))
-                .arg(cost_us)
-                .arg(burst_us)
-                .invoke_async(&mut self.connection.clone())
-                .await
-                .map_err(|error: RedisError| StoreError::Unavailable(Box::new(error)))?;
+            let key = format!("{}:rate_limit:{}:{key}", self.prefix, quota.name());
+            let (debt_us, wait_us) = self.count(&key, cost_us, burst_us).await?;
             Ok(quota.decision(debt_us.saturating_mul(1000), wait_us.saturating_mul(1000)))
         })
+    }
+}
+
+impl From<RedisFailure> for StoreError {
+    fn from(failure: RedisFailure) -> Self {
+        Self::Unavailable(Box::new(failure))
     }
 }

@@ -1,15 +1,13 @@
 //! Sessions in Redis, for many machines.
 
 use std::collections::HashMap;
-use std::fmt;
 
-use futures_util::lock::Mutex;
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, cmd};
-use secrecy::{ExposeSecret, SecretString};
+use redis::{Cmd, FromRedisValue, cmd};
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::{SessionChange, SessionKey, SessionRecord, SessionStore, SessionStoreError};
+use crate::redis_connection::{RedisConnections, RedisFailure};
 
 // A session is a hash, so that each of its values changes alone; a label is a set of keys, sorted by the time at which
 // they expire. Redis runs a script as one step.
@@ -58,8 +56,8 @@ const VALUE_PREFIX: &str = "value:";
 
 /// A store in a Redis server (6 or later, or Valkey; not a cluster), which many machines share.
 ///
-/// It connects at the first call, within a Tokio runtime, and again after the connection broke. A connection is served
-/// by the runtime that opened it: let each core have a store of its own.
+/// Each core has a connection of its own, opened within its Tokio runtime at the first question and again after it
+/// broke.
 ///
 /// ```
 /// use gimmal_security::SecretString;
@@ -69,19 +67,11 @@ const VALUE_PREFIX: &str = "value:";
 /// let sessions = Sessions::new(store, SessionOptions::default());
 /// # Ok::<(), gimmal_security::session::SessionStoreError>(())
 /// ```
+#[derive(Debug)]
 pub struct RedisSessionStore {
-    client: redis::Client,
+    connections: RedisConnections,
     session_prefix: String,
     label_prefix: String,
-    connection: Mutex<Option<MultiplexedConnection>>,
-}
-
-impl fmt::Debug for RedisSessionStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisSessionStore")
-            .field("session_prefix", &self.session_prefix)
-            .finish_non_exhaustive()
-    }
 }
 
 impl RedisSessionStore {
@@ -92,38 +82,14 @@ impl RedisSessionStore {
     /// [`SessionStoreError::Failed`] if this is no address of a Redis server.
     pub fn new(url: &SecretString, prefix: &str) -> Result<Self, SessionStoreError> {
         Ok(Self {
-            client: redis::Client::open(url.expose_secret()).map_err(failed)?,
+            connections: RedisConnections::new(url)?,
             session_prefix: format!("{prefix}:session:"),
             label_prefix: format!("{prefix}:session-label:"),
-            connection: Mutex::new(None),
         })
     }
 
-    /// Sends a command, over a new connection if the last one broke.
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, SessionStoreError> {
-        let mut is_retry = false;
-        loop {
-            let mut connection = self.connect().await?;
-            match command.query_async(&mut connection).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) if is_broken(&error) => {
-                    *self.connection.lock().await = None;
-                    if std::mem::replace(&mut is_retry, true) {
-                        return Err(failed(error));
-                    }
-                }
-                Err(error) => return Err(failed(error)),
-            }
-        }
-    }
-
-    async fn connect(&self) -> Result<MultiplexedConnection, SessionStoreError> {
-        let mut connection = self.connection.lock().await;
-        if let Some(connection) = &*connection {
-            return Ok(connection.clone());
-        }
-        let opened = self.client.get_multiplexed_async_connection().await.map_err(failed)?;
-        Ok(connection.insert(opened).clone())
+        Ok(self.connections.query(command).await?)
     }
 
     fn session(&self, key: &SessionKey) -> String {
@@ -229,19 +195,8 @@ fn json<T: serde::Serialize>(value: &T) -> Result<String, SessionStoreError> {
     serde_json::to_string(value).map_err(|_| SessionStoreError::Corrupt)
 }
 
-fn is_broken(error: &RedisError) -> bool {
-    (error.is_connection_dropped() || error.is_io_error()) && !error.is_timeout()
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the argument of map_err")]
-fn failed(error: RedisError) -> SessionStoreError {
-    // The text of an error can hold the server's address, and with it a password.
-    let cause = match error.kind() {
-        ErrorKind::AuthenticationFailed => "Redis refused the name or the password",
-        ErrorKind::InvalidClientConfig => "the address is not that of a Redis server",
-        _ if error.is_timeout() => "Redis did not answer in time",
-        _ if error.is_io_error() => "Redis cannot be reached",
-        _ => "Redis refused the command",
-    };
-    SessionStoreError::Failed(cause.to_owned())
+impl From<RedisFailure> for SessionStoreError {
+    fn from(failure: RedisFailure) -> Self {
+        Self::Failed(failure.to_string())
+    }
 }

@@ -205,7 +205,7 @@ fn every_event_has_its_name_in_its_record() {
         AuditEvent::Unauthenticated { method: "GET", path: "/" },
         AuditEvent::Forbidden { method: "GET", path: "/", reason: "r", policies: &names },
         AuditEvent::CsrfRefused { method: "POST", path: "/", reason: "r" },
-        AuditEvent::RateLimited { quota: "login", path: "/" },
+        AuditEvent::RateLimited { quota: "login", path: "/", refused: 1 },
         AuditEvent::AttackRefused { guard: "path_traversal", reason: "r" },
         AuditEvent::SessionRevoked { session: "h" },
         AuditEvent::CredentialChanged { account: "a", mechanism },
