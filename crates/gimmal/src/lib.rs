@@ -25,7 +25,6 @@ pub mod auth;
 mod body;
 mod certificates;
 mod check;
-#[cfg(feature = "client")]
 pub mod client;
 mod clock;
 #[cfg(feature = "compression")]
@@ -37,7 +36,6 @@ pub mod defence;
 mod error;
 mod extensions;
 mod extract;
-#[cfg(any(feature = "client", feature = "tower"))]
 mod fields;
 #[cfg(feature = "files")]
 pub mod files;
@@ -49,7 +47,7 @@ mod middleware;
 #[cfg(feature = "multipart")]
 pub mod multipart;
 mod outgoing;
-#[cfg(feature = "client")]
+#[cfg(feature = "proxy")]
 pub mod proxy;
 mod proxy_protocol;
 mod request;
