@@ -266,6 +266,14 @@ impl Stream {
         }
     }
 
+    /// Queues several pieces that go out together.
+    pub fn queue_all<const N: usize>(&self, pieces: [SendBuf; N]) {
+        match &self.0.tls {
+            None => self.socket().queue_all(pieces),
+            Some(tls) => pieces.iter().for_each(|piece| tls.queue(self.socket(), piece)),
+        }
+    }
+
     /// Ready when little enough is waiting to go out for more to be queued.
     ///
     /// # Errors
