@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import re
-import statistics
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import rounds
 import servers
 from process import Failed, Running, free_port
+from rounds import count
 from servers import PEERS, ROOT, Place, Server
 
 LOAD = ROOT / "target" / "release" / "tls_load"
@@ -77,16 +75,9 @@ def all_servers(certificate: Path, key: Path) -> list[Server]:
     return [gimmal("uring"), gimmal("epoll"), Server("hyper", "framework", hyper), Server("nginx", "daemon", nginx)]
 
 
-def count(output: str, pattern: str) -> int:
-    found = re.search(pattern, output)
-    if not found:
-        raise Failed(f"the load says nothing of use: {output[-300:]}")
-    return int(found[1])
-
-
 def measure(running: Running, row: Row, seconds: float, load_cpus: str) -> float:
     if row.arguments[0] == "idle":
-        return measure_idle(running)
+        return rounds.idle_bytes(running, [str(LOAD), running.place.address, "idle"], IDLE_CONNECTIONS, 50)
     pinned = ["taskset", "-c", load_cpus]
     before = running.usage()
     if row.arguments[0].startswith("/"):
@@ -108,52 +99,19 @@ def measure(running: Running, row: Row, seconds: float, load_cpus: str) -> float
     return running.usage().since(before).total / done * 1e6
 
 
-def measure_idle(running: Running) -> float:
-    def hold(connections: int) -> float:
-        command = [str(LOAD), running.place.address, "idle", "--connections", str(connections)]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        line = child.stdout.readline()
-        count(line, r"(\d+) connections, 0 wrong")
-        held = running.memory_bytes()
-        child.communicate("")
-        return held
-
-    # What is made for the first connections and kept is no part of what each costs.
-    few = hold(50)
-    return (hold(IDLE_CONNECTIONS) - few) / (IDLE_CONNECTIONS - 50)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="scripts/bench-tls", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--rows", default="", help="only rows whose names have this in them")
-    parser.add_argument("--server-cpu", default="0")
-    parser.add_argument("--load-cpus", default="1")
-    args = parser.parse_args()
-    rows = [row for row in ROWS if args.rows in row.name]
-    figures: dict[tuple[str, str], list[float]] = {}
+    args = rounds.parser("bench-tls", __doc__).parse_args()
+    rows = rounds.chosen(ROWS, args.rows)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         measured = all_servers(*make_certificate(folder))
-        for turn in range(args.rounds):
-            for row in rows:
-                # Each begins as often as the others, so that none has the quiet minutes to itself.
-                for server in measured[turn % len(measured) :] + measured[: turn % len(measured)]:
-                    with Running(server, Place(free_port(), 1, folder), args.server_cpu) as running:
-                        try:
-                            value = measure(running, row, args.seconds, args.load_cpus)
-                        except (Failed, subprocess.CalledProcessError) as error:
-                            print(f"{row.name}: {server.name}: {error}", file=sys.stderr)
-                            continue
-                    figures.setdefault((row.name, server.name), []).append(value)
-    names = [server.name for server in measured]
-    print("| |", " | ".join(names), "|")
-    print("| --- |", " | ".join("---:" for _ in names), "|")
-    for row in rows:
-        medians = {name: statistics.median(figures.get((row.name, name)) or [float("nan")]) for name in names}
-        cells = [f"{medians[name]:,.1f} ({medians[name] / medians['hyper']:.2f})" for name in names]
-        print(f"| {row.name}, {row.unit} |", " | ".join(cells), "|")
+
+        def one(row: Row, server: Server) -> float:
+            with Running(server, Place(free_port(), 1, folder), args.server_cpu) as running:
+                return measure(running, row, args.seconds, args.load_cpus)
+
+        figures = rounds.measure(rows, measured, args.rounds, one)
+    rounds.print_table(rows, measured, figures, "hyper")
 
 
 if __name__ == "__main__":

@@ -2,17 +2,19 @@
 //! `cargo run --release --example proxy -- --upstream http://127.0.0.1:9000 --upstream http://127.0.0.1:9001`.
 
 use std::error::Error;
+use std::path::PathBuf;
 
 use clap::Parser;
 use gimmal::App;
 use gimmal::proxy::{HealthCheck, Proxy};
+use gimmal::tls::TlsClientConfig;
 use gimmal_examples::Args;
 
 #[derive(Parser)]
 struct Options {
     #[command(flatten)]
     args: Args,
-    /// A server to forward to, `http://HOST[:PORT]` or `unix:PATH`; may be given several times.
+    /// A server to forward to, `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:PATH`; may be given several times.
     #[arg(long, required = true)]
     upstream: Vec<String>,
     /// Ask the upstream with the fewest requests under way, in place of each in turn.
@@ -24,6 +26,9 @@ struct Options {
     /// Ask each upstream for this path every few seconds, and leave those alone that do not answer it well.
     #[arg(long)]
     health: Option<String>,
+    /// Take those `https` servers alone whose certificates an authority in this PEM file has issued.
+    #[arg(long)]
+    roots: Option<PathBuf>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -38,6 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if let Some(path) = options.health {
         proxy = proxy.health_check(HealthCheck { path, ..HealthCheck::default() });
+    }
+    if let Some(roots) = options.roots {
+        proxy = proxy.tls(TlsClientConfig::builder().roots_file(roots).build()?);
     }
     // How much may be sent is for the upstreams to say.
     let app = App::new().fallback(proxy).body_limit(u64::MAX);

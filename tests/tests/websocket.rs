@@ -32,6 +32,18 @@ async fn echo(upgrade: WebSocketUpgrade) -> Response {
         })
 }
 
+/// Sends each message back at once, and then waits for a second.
+async fn slow(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.serve(|socket| async move {
+        while let Some(Ok(message)) = socket.recv().await {
+            if socket.send(message).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    })
+}
+
 async fn silent(upgrade: WebSocketUpgrade) -> Response {
     upgrade.keep_alive(Duration::from_millis(200)).serve(|socket| async move {
         let _ = socket.recv().await;
@@ -52,7 +64,7 @@ async fn listen(upgrade: WebSocketUpgrade, room: State<Room>) -> Response {
 }
 
 fn app(room: Room) -> App {
-    App::new().get("/echo", echo).get("/silent", silent).get("/listen", listen).state(room)
+    App::new().get("/echo", echo).get("/silent", silent).get("/slow", slow).get("/listen", listen).state(room)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a closure is passed as it is written")]
@@ -109,6 +121,47 @@ fn many_messages_at_once_come_back_in_order_and_pings_between_them() {
             assert_eq!(client.next().await.unwrap().unwrap(), Peer::text(number.to_string()));
         }
         assert_eq!(client.next().await.unwrap().unwrap(), Peer::Pong("here".into()));
+    });
+}
+
+#[test]
+fn large_and_small_messages_at_once_come_back_in_order() {
+    on_both(async |server| {
+        let mut client = connect(server, "/echo").await;
+        // Short ones are collected, and long ones go out from where they lie.
+        let lengths = [0, 5, 125, 126, 8192, 8193, 3, 65_535, 65_536, 1, 1_000_000, 7];
+        let bytes: Vec<_> = (0..1_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let messages = lengths.iter().flat_map(|length| {
+            let text: String = bytes[..*length].iter().map(|byte| char::from(byte % 26 + b'a')).collect();
+            [Peer::binary(bytes[..*length].to_vec()), Peer::text(text)]
+        });
+        let messages: Vec<_> = messages.collect();
+        for message in &messages[..messages.len() - 4] {
+            client.feed(message.clone()).await.unwrap();
+        }
+        client.flush().await.unwrap();
+        for message in &messages[..messages.len() - 4] {
+            assert!(client.next().await.unwrap().unwrap() == *message, "{}", message.len());
+        }
+        for message in &messages[messages.len() - 4..] {
+            client.send(message.clone()).await.unwrap();
+            assert!(client.next().await.unwrap().unwrap() == *message, "{}", message.len());
+        }
+    });
+}
+
+#[test]
+fn a_message_goes_out_though_others_are_at_hand_and_the_handler_waits() {
+    on_both(async |server| {
+        let mut client = connect(server, "/slow").await;
+        for text in ["first", "second"] {
+            client.feed(Peer::text(text)).await.unwrap();
+        }
+        let began = Instant::now();
+        client.flush().await.unwrap();
+        assert_eq!(client.next().await.unwrap().unwrap(), Peer::text("first"));
+        assert!(began.elapsed() < Duration::from_millis(900), "it waited for the handler");
+        assert_eq!(client.next().await.unwrap().unwrap(), Peer::text("second"));
     });
 }
 

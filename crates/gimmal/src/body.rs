@@ -166,7 +166,7 @@ impl Body {
 
     /// A body that is not there, of which a length is told all the same: that of a response to HEAD, or of a 304
     /// (RFC 9110, section 8.6).
-    #[cfg(any(feature = "client", feature = "tower"))]
+    #[cfg(any(feature = "proxy", feature = "tower"))]
     pub(crate) fn announced(length: u64) -> Self {
         struct Announced(u64);
 
@@ -362,7 +362,6 @@ impl Body {
     }
 
     /// All that is left, if it is in memory: what needs no polling.
-    #[cfg(any(feature = "client", feature = "tower"))]
     pub(crate) fn try_into_chunk(self) -> Result<Chunk, Self> {
         match self {
             Self { source: Source::Empty | Source::Taken, extra: None, .. } => Ok(Chunk::new()),

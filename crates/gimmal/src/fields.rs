@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use gimmal_http::Headers;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The fields that lie in `bytes` as a map whose values share them.
 pub(crate) fn to_header_map(fields: Headers<'_>, bytes: &Bytes) -> HeaderMap {
@@ -19,6 +19,7 @@ pub(crate) fn to_header_map(fields: Headers<'_>, bytes: &Bytes) -> HeaderMap {
 }
 
 /// The length that the fields state, be there a body or not (RFC 9110, section 8.6).
+#[cfg(any(feature = "proxy", feature = "tower"))]
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

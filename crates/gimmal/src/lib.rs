@@ -28,7 +28,6 @@ pub mod auth;
 mod body;
 mod certificates;
 mod check;
-#[cfg(feature = "client")]
 pub mod client;
 mod clock;
 #[cfg(feature = "compression")]
@@ -41,7 +40,6 @@ mod error;
 mod exact_paths;
 mod extensions;
 mod extract;
-#[cfg(any(feature = "client", feature = "tower"))]
 mod fields;
 #[cfg(feature = "files")]
 pub mod files;
@@ -53,7 +51,7 @@ mod middleware;
 #[cfg(feature = "multipart")]
 pub mod multipart;
 mod outgoing;
-#[cfg(feature = "client")]
+#[cfg(feature = "proxy")]
 pub mod proxy;
 mod proxy_protocol;
 mod redirect;

@@ -286,7 +286,6 @@ pub struct Json<T>(
 /// The media type of JSON.
 pub(crate) static JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The media type of the fields of a form.
-#[cfg(feature = "client")]
 pub(crate) static FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 static HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 

@@ -20,6 +20,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -39,6 +40,10 @@ pub use gimmal_http::websocket::{
     CloseCode, CloseFrame, DeflateConfig, PreparedMessage, SendError, WebSocketError, WebSocketLimits,
 };
 
+/// A message from this size on goes out from where it lies; a shorter one is copied behind its head.
+const COPIED_BYTES_MAX: usize = 8 * 1024;
+/// What is collected before it goes out, while more messages are at hand.
+const OUT_BYTES: usize = 32 * 1024;
 /// How long a peer has to answer a Close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -65,6 +70,13 @@ impl Message {
         match self {
             Self::Text(text) => websocket::Message::Text(text),
             Self::Binary(bytes) => websocket::Message::Binary(bytes),
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Text(text) => text.into(),
+            Self::Binary(bytes) => bytes,
         }
     }
 }
@@ -227,6 +239,7 @@ impl WebSocketUpgrade {
                 decoder: RefCell::new(Decoder::new(Role::Server, limits, deflate)),
                 encoder: RefCell::new(Encoder::new(Role::Server, deflate)),
                 input: RefCell::default(),
+                output: Rc::default(),
                 keep_alive,
                 waits: Cell::new(false),
                 pinged: Cell::new(false),
@@ -262,6 +275,7 @@ pub struct WebSocket {
     encoder: RefCell<Encoder>,
     /// Received, and not decoded yet.
     input: RefCell<Chunk>,
+    output: Rc<RefCell<Output>>,
     keep_alive: Duration,
     /// The peer's next bytes are waited for.
     waits: Cell<bool>,
@@ -270,6 +284,22 @@ pub struct WebSocket {
     /// Nothing more will be received.
     ended: Cell<bool>,
     close_code: Cell<Option<CloseCode>>,
+}
+
+/// Frames that wait for those of the messages that have been received already.
+#[derive(Default)]
+struct Output {
+    frames: OutBuf,
+    /// A task sees to it that they do not wait for long.
+    is_seen_to: bool,
+}
+
+impl Output {
+    fn flush(&mut self, stream: &Stream) {
+        if !self.frames.is_empty() {
+            stream.queue(std::mem::take(&mut self.frames));
+        }
+    }
 }
 
 impl WebSocket {
@@ -293,6 +323,7 @@ impl WebSocket {
                     return Poll::Ready(Some(Err(error.into())));
                 }
             }
+            self.output.borrow_mut().flush(&self.stream);
             match ready!(self.poll_bytes(cx)) {
                 Ok(bytes) if !bytes.is_empty() => drop(self.input.replace(bytes)),
                 Ok(_) => {
@@ -380,10 +411,27 @@ impl WebSocket {
         &self,
         write: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<(), SendError>,
     ) -> Result<(), SocketError> {
-        let mut out = OutBuf::take();
-        write(&mut self.encoder.borrow_mut(), &mut out)?;
-        self.stream.queue(out);
+        let mut output = self.output.borrow_mut();
+        output.frames.ensure();
+        write(&mut self.encoder.borrow_mut(), &mut output.frames)?;
+        // While there is more to receive, there will most likely be more to send.
+        if self.input.borrow().is_empty() || output.frames.len() >= OUT_BYTES {
+            output.flush(&self.stream);
+        } else if !output.is_seen_to {
+            output.is_seen_to = true;
+            self.flush_soon();
+        }
         Ok(())
+    }
+
+    /// Has what was collected go out as soon as this task waits for something, whatever that is.
+    fn flush_soon(&self) {
+        let (output, stream) = (Rc::clone(&self.output), self.stream.share());
+        self.stream.core().spawn(async move {
+            let mut output = output.borrow_mut();
+            output.is_seen_to = false;
+            output.flush(&stream);
+        });
     }
 
     /// Receives nothing more, and sends a Close if none was sent.
@@ -402,6 +450,16 @@ impl WebSocket {
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), SocketError> {
         self.send_ready().await?;
         let message = message.into();
+        let len = message.as_codec().bytes().len();
+        if len > COPIED_BYTES_MAX {
+            let mut output = self.output.borrow_mut();
+            output.frames.ensure();
+            if self.encoder.borrow_mut().head(message.as_codec().kind(), len, &mut output.frames)? {
+                self.stream
+                    .queue_all([std::mem::take(&mut output.frames).into(), message.into_bytes().into()]);
+                return Ok(());
+            }
+        }
         self.queue(|encoder, out| encoder.message(message.as_codec(), out))
     }
 
@@ -412,6 +470,7 @@ impl WebSocket {
     pub async fn send_prepared(&self, message: &PreparedMessage) -> Result<(), SocketError> {
         self.send_ready().await?;
         let frame = self.encoder.borrow_mut().prepared(message)?;
+        self.output.borrow_mut().flush(&self.stream);
         self.stream.queue(frame);
         Ok(())
     }

@@ -114,7 +114,14 @@ impl Connection {
     pub(crate) fn send(self: &Rc<Self>, data: SendBuf) {
         match &self.io {
             Io::Ring(socket) => socket.send(self, data),
-            Io::Epoll(socket) => socket.send(self, data),
+            Io::Epoll(socket) => socket.send(self, [data]),
+        }
+    }
+
+    pub(crate) fn send_all<const N: usize>(self: &Rc<Self>, pieces: [SendBuf; N]) {
+        match &self.io {
+            Io::Ring(socket) => socket.send_all(self, pieces),
+            Io::Epoll(socket) => socket.send(self, pieces),
         }
     }
 

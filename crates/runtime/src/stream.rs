@@ -114,6 +114,11 @@ impl Stream {
         self.connection.send(data.into());
     }
 
+    /// Queues several pieces that go out together, in one operation.
+    pub fn queue_all<const N: usize>(&self, pieces: [SendBuf; N]) {
+        self.connection.send_all(pieces);
+    }
+
     /// Waits until the kernel has taken all that was queued.
     ///
     /// # Errors

@@ -3,11 +3,14 @@
 
 mod certificates;
 mod check;
+mod client;
 mod early_data;
+mod fetcher;
 mod http;
 mod misbehaviour;
 mod mutual;
 mod openssl;
 mod outgoing;
+mod proxy;
 mod resumption;
 mod scene;

@@ -1,20 +1,14 @@
 //! Connections that a service opens over TLS.
 
 use std::future::Future;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::thread;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 
-use gimmal::tls::{ClientAuth, TlsClientConfig, TlsClientConfigBuilder, TlsError};
+use gimmal::tls::{ClientAuth, TlsClientConfig, TlsError};
 use gimmal::{App, Backend, Path, Stream};
-use gimmal_tests::{Authority, BACKENDS, Client, Issued, pattern, server, start};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use gimmal_tests::{Authority, BACKENDS, Client, pattern, server, start};
 
-use crate::scene::{LAST_GET, Scene, Served, about};
+use crate::scene::{LAST_GET, SServer, Scene, Served, about, serve_half_a_body, trusting_client as trusting};
 
 /// What `task` comes to on a core.
 fn on_a_core<F: Future<Output = String> + 'static>(
@@ -61,10 +55,6 @@ fn answer(backend: Backend, address: SocketAddr, name: &'static str, config: &Tl
 fn reason(error: &io::Error) -> String {
     let tls = error.get_ref().and_then(|error| error.downcast_ref::<TlsError>());
     format!("{:?}: {}: {error}", error.kind(), tls.map_or("no error of TLS", TlsError::label))
-}
-
-fn trusting(authority: &Authority) -> TlsClientConfigBuilder {
-    TlsClientConfig::builder().roots_pem(authority.pem().as_bytes())
 }
 
 #[test]
@@ -145,16 +135,6 @@ fn megabytes_come_through_our_client_and_our_server() {
     }
 }
 
-/// A child that does not outlive its test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn our_client_speaks_with_s_server() {
     let scene = Scene::new();
@@ -162,27 +142,8 @@ fn our_client_speaks_with_s_server() {
     for backend in BACKENDS {
         for version in ["-tls1_3", "-tls1_2"] {
             // It sends every line back in reverse.
-            let child = Command::new("openssl")
-                .args(["s_server", "-accept", "127.0.0.1:0", "-rev", version])
-                .arg("-cert")
-                .arg(&certificate)
-                .arg("-key")
-                .arg(&key)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("openssl is installed: these tests need it");
-            let mut child = Process(child);
-            let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-            let address: SocketAddr = lines
-                .by_ref()
-                .find_map(|line| {
-                    line.unwrap().strip_prefix("ACCEPT ").map(|address| address.parse().unwrap())
-                })
-                .expect("it says where it listens");
-            // What else it prints is thrown away, so that it does not wait for a reader.
-            thread::spawn(move || lines.for_each(drop));
+            let child = SServer::start(&certificate, &key, &["-rev", version]);
+            let address = child.address;
             let config = trusting(&scene.authority).build().unwrap();
             let text = on_a_core(backend, move || {
                 let config = config.clone();
@@ -204,30 +165,6 @@ fn our_client_speaks_with_s_server() {
             assert_eq!(text, format!("{version} !dlroW ,olleH Ok(0)"), "{backend:?}");
         }
     }
-}
-
-/// A server by rustls that answers with half a body, and ends with close_notify or without.
-fn serve_half_a_body(issued: &Issued, says_close: bool) -> SocketAddr {
-    let chain = CertificateDer::pem_slice_iter(issued.chain_pem.as_bytes()).map(Result::unwrap).collect();
-    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        let (socket, _) = listener.accept().unwrap();
-        let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), socket);
-        let mut request = [0; 1024];
-        let read = stream.read(&mut request).unwrap();
-        assert!(request[..read].ends_with(b"\r\n\r\n"));
-        stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of what").unwrap();
-        if says_close {
-            stream.conn.send_close_notify();
-        }
-        stream.flush().unwrap();
-    });
-    address
 }
 
 /// A body that ends with the connection: whoever can cut that could make it end anywhere (the cookie cutter).

@@ -1,14 +1,18 @@
 //! What the tests have in common: an authority, files, servers, and the programs that ask them.
 
-use std::io::Write;
-use std::net::SocketAddr;
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::thread;
 
-use gimmal::tls::{TlsServerConfig, TlsServerConfigBuilder};
+use gimmal::tls::{TlsClientConfig, TlsClientConfigBuilder, TlsServerConfig, TlsServerConfigBuilder};
 use gimmal::{App, Backend, Core, Request, Running, Server, ServerHandle};
-use gimmal_tests::{Authority, TlsClient, server, trusting};
-use rustls::ClientConfig;
+use gimmal_tests::{Authority, Issued, TlsClient, server, trusting};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ServerConfig, ServerConnection, StreamOwned};
 
 /// A server that runs as long as the value lives.
 pub(crate) struct Served {
@@ -133,6 +137,78 @@ impl Scene {
         let output = child.wait_with_output().unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
+}
+
+/// Trusts `authority` and nobody else.
+pub(crate) fn trusting_client(authority: &Authority) -> TlsClientConfigBuilder {
+    TlsClientConfig::builder().roots_pem(authority.pem().as_bytes())
+}
+
+/// A program that does not outlive its test.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// `openssl s_server`.
+pub(crate) struct SServer {
+    _process: Process,
+    pub(crate) address: SocketAddr,
+}
+
+impl SServer {
+    pub(crate) fn start(certificate: &Path, key: &Path, arguments: &[&str]) -> Self {
+        let child = Command::new("openssl")
+            .args(["s_server", "-accept", "127.0.0.1:0"])
+            .args(arguments)
+            .arg("-cert")
+            .arg(certificate)
+            .arg("-key")
+            .arg(key)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl is installed: these tests need it");
+        let mut process = Process(child);
+        let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let address = lines
+            .by_ref()
+            .find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(|address| address.parse().unwrap()))
+            .expect("it says where it listens");
+        // What else it prints is thrown away, so that it does not wait for a reader.
+        thread::spawn(move || lines.for_each(drop));
+        Self { _process: process, address }
+    }
+}
+
+/// A server by rustls that answers each connection with half a body, and ends with close_notify or without.
+pub(crate) fn serve_half_a_body(issued: &Issued, says_close: bool) -> SocketAddr {
+    let chain = CertificateDer::pem_slice_iter(issued.chain_pem.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), socket);
+            let mut request = [0; 1024];
+            let Ok(read) = stream.read(&mut request) else { continue };
+            assert!(request[..read].ends_with(b"\r\n\r\n"));
+            stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of what").unwrap();
+            if says_close {
+                stream.conn.send_close_notify();
+            }
+            stream.flush().unwrap();
+        }
+    });
+    address
 }
 
 /// A request after which the server closes.

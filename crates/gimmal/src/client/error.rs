@@ -3,6 +3,7 @@
 use std::io;
 
 use gimmal_http::ResponseError;
+use gimmal_security::tls::{TlsConfigError, TlsError};
 
 use crate::body::BodyError;
 
@@ -12,6 +13,8 @@ use crate::body::BodyError;
 pub enum Phase {
     /// Opening a connection.
     Connect,
+    /// The TLS handshake.
+    Handshake,
     /// Sending the request.
     Send,
     /// Waiting for the head of the response.
@@ -22,6 +25,7 @@ impl std::fmt::Display for Phase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Connect => "opening a connection",
+            Self::Handshake => "the TLS handshake",
             Self::Send => "sending the request",
             Self::Head => "waiting for the response",
         })
@@ -36,21 +40,48 @@ pub enum ClientError {
     /// The calling thread is not a core.
     #[error("a client works on a core alone: use it in a handler, or in a future of Cores")]
     NoCore,
-    /// Not `http://HOST[:PORT]/PATH[?QUERY]`.
-    #[error("the URL is malformed: write http://HOST[:PORT]/PATH[?QUERY] ({0})")]
+    /// Neither `http://HOST[:PORT]/PATH[?QUERY]` nor the same with `https`.
+    #[error("the URL is malformed: write http://HOST[:PORT]/PATH[?QUERY], or https in place of http ({0})")]
     Url(&'static str),
     /// A header field or a body that was to be made from a value could not be.
     #[error("the request cannot be made: {0}")]
     Request(#[source] Box<dyn std::error::Error>),
     /// The name of the server has no address.
-    #[error("the name of the server cannot be resolved")]
-    Resolve(#[source] io::Error),
+    #[error("the name of {server} cannot be resolved: {source}")]
+    Resolve {
+        /// The server as the URL names it.
+        server: Box<str>,
+        /// What the system's resolver said.
+        source: io::Error,
+    },
     /// No connection could be opened; nothing was sent.
-    #[error("the server cannot be connected to: {0}")]
-    Connect(#[source] io::Error),
-    /// The server has closed the connection, or it broke, before the head of a response had come.
-    #[error("the connection ended before the response: {0}")]
-    Closed(#[source] io::Error),
+    #[error("{server} cannot be connected to: {source}")]
+    Connect {
+        /// The server as the URL names it.
+        server: Box<str>,
+        /// What connecting failed with.
+        source: io::Error,
+    },
+    /// The system has no roots to trust; nothing was sent.
+    #[error("HTTPS needs somebody to trust: {0}")]
+    Roots(#[source] TlsConfigError),
+    /// The server has not proved itself, or the two sides have nothing in common; nothing was sent.
+    #[error("the TLS handshake with {server} failed: {source}")]
+    Handshake {
+        /// The server as the URL names it.
+        server: Box<str>,
+        /// What is wrong, and what to do.
+        source: TlsError,
+    },
+    /// The server has closed the connection, or it broke, before the head of a response had come. Over TLS 1.3 this
+    /// is also how a server refuses a client without a certificate: a [`TlsError`] is in the error then.
+    #[error("the connection to {server} ended before the response: {source}")]
+    Closed {
+        /// The server as the URL names it.
+        server: Box<str>,
+        /// What ended it.
+        source: io::Error,
+    },
     /// It took longer than the options allow.
     #[error("{0} took too long")]
     TimedOut(Phase),
@@ -77,9 +108,11 @@ impl ClientError {
             Self::NoCore
                 | Self::Url(_)
                 | Self::Request(_)
-                | Self::Resolve(_)
-                | Self::Connect(_)
-                | Self::TimedOut(Phase::Connect)
+                | Self::Resolve { .. }
+                | Self::Connect { .. }
+                | Self::Roots(_)
+                | Self::Handshake { .. }
+                | Self::TimedOut(Phase::Connect | Phase::Handshake)
         )
     }
 }

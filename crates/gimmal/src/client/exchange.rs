@@ -47,6 +47,11 @@ impl Link {
         &self.origin
     }
 
+    /// The error for a connection that has ended.
+    pub(super) fn closed(&self, source: io::Error) -> ClientError {
+        ClientError::Closed { server: self.origin.name(), source }
+    }
+
     pub(super) fn take_input(&self) -> Chunk {
         self.input.take()
     }
@@ -91,7 +96,8 @@ impl Clock {
         });
     }
 
-    fn connect(self, time: Duration) -> Duration {
+    /// What of `time` is granted before all must be over.
+    pub(super) fn limit(self, time: Duration) -> Duration {
         self.whole.map_or(time, |at| time.min(at.saturating_duration_since(Instant::now())))
     }
 }
@@ -150,7 +156,7 @@ pub(crate) async fn exchange(
         let spare = request.spare_body();
         let mut attempt = Attempt::new(client, link, request, clock);
         match (attempt.run(request).await, spare) {
-            (Err(ClientError::Closed(error)), Some(body)) if !attempt.began => {
+            (Err(error @ ClientError::Closed { .. }), Some(body)) if !attempt.began => {
                 tracing::debug!(%error, "a pooled connection had been closed; the request is sent on a new one");
                 request.body = body;
                 broken = Some(error);
@@ -158,11 +164,10 @@ pub(crate) async fn exchange(
             (result, _) => return result,
         }
     }
-    let connecting = tokio::time::timeout(clock.connect(options.connect), origin.connect(&core)).await;
-    let stream = match connecting.unwrap_or(Err(ClientError::TimedOut(Phase::Connect))) {
+    let stream = match origin.connect(&core, options, clock).await {
         Ok(stream) => stream,
         // The server may have seen the request on the connection that broke.
-        Err(error) => return Err(broken.map_or(error, ClientError::Closed)),
+        Err(error) => return Err(broken.unwrap_or(error)),
     };
     let link = Rc::new(Link { stream, origin: origin.clone(), input: RefCell::default() });
     Attempt::new(client, link, request, clock).run(request).await
@@ -347,9 +352,9 @@ impl Waiting {
             match uploaded {
                 Ok(()) => {}
                 // What it has to say may have come before it closed.
-                Err(ClientError::Closed(error)) => {
+                Err(ClientError::Closed { source, .. }) => {
                     attempt.is_refused = true;
-                    self.refused = Some(error);
+                    self.refused = Some(source);
                     self.is_timed = true;
                     attempt.clock.grant(&attempt.link.stream, Some(LAST_WORDS));
                 }
@@ -365,15 +370,15 @@ impl Waiting {
         }
         attempt.link.stream.poll_recv(cx).map(|received| match received {
             Ok(bytes) if !bytes.is_empty() => Ok(bytes),
-            Ok(_) => Err(ClientError::Closed(self.refused.take().unwrap_or_else(|| {
-                io::Error::new(io::ErrorKind::UnexpectedEof, "the server has closed the connection")
+            Ok(_) => Err(attempt.link.closed(self.refused.take().unwrap_or_else(|| {
+                io::Error::new(io::ErrorKind::UnexpectedEof, "the server has closed it")
             }))),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(match self.refused.take() {
-                Some(error) => ClientError::Closed(error),
+                Some(error) => attempt.link.closed(error),
                 None if attempt.upload.is_some() => ClientError::TimedOut(Phase::Send),
                 None => ClientError::TimedOut(Phase::Head),
             }),
-            Err(error) => Err(ClientError::Closed(self.refused.take().unwrap_or(error))),
+            Err(error) => Err(attempt.link.closed(self.refused.take().unwrap_or(error))),
         })
     }
 }

@@ -30,8 +30,13 @@ pub(super) fn of(
         return Err(ClientError::Redirect("the body of the request was a stream and cannot be sent again"));
     }
     let location = location.to_str().map_err(|_| ClientError::Redirect("its Location is no URL"))?;
-    let url = resolve(url, location).ok_or(ClientError::Redirect("its Location is no URL"))?;
-    Ok(Some(Redirected { url, keeps_method }))
+    let next = resolve(url, location).ok_or(ClientError::Redirect("its Location is no URL"))?;
+    if url.scheme() == Some(&uri::Scheme::HTTPS) && next.scheme() == Some(&uri::Scheme::HTTP) {
+        return Err(ClientError::Redirect(
+            "it leads from https to http, where anybody can read and change it",
+        ));
+    }
+    Ok(Some(Redirected { url: next, keeps_method }))
 }
 
 /// The method of a request that has lost its body.

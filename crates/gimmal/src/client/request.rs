@@ -48,7 +48,8 @@ impl ClientRequest {
         Self { client, method, url, at: None, headers: HeaderMap::new(), body: Ok(Body::empty()), whole }
     }
 
-    /// Connects to this address in place of the host of the URL, as for a Unix socket.
+    /// Connects to this address in place of the host of the URL, as for a Unix socket. With `https` the server must
+    /// still prove to be that host.
     pub fn at(mut self, address: Address) -> Self {
         self.at = Some(address);
         self
@@ -112,7 +113,7 @@ impl ClientRequest {
             match redirect::of(&url, &response, &method, spare.is_some())? {
                 None => return Ok(response),
                 Some(Redirected { url: next, keeps_method }) => {
-                    if url.authority() != next.authority() {
+                    if (url.scheme(), url.authority()) != (next.scheme(), next.authority()) {
                         redirect::forget_secrets(&mut headers);
                         at = None;
                     }

@@ -95,6 +95,6 @@ async fn ready(link: &Link, clock: Clock) -> Result<(), ClientError> {
     }
     ready.map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => ClientError::TimedOut(Phase::Send),
-        _ => ClientError::Closed(error),
+        _ => link.closed(error),
     })
 }

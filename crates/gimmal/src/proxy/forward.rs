@@ -54,7 +54,7 @@ impl Failure {
             // The client's own fault.
             ClientError::Body(error) => error.status(),
             ClientError::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
-            ClientError::Connect(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::ResourceBusy => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             _ => StatusCode::BAD_GATEWAY,
@@ -67,16 +67,17 @@ impl Failure {
 
     /// Whether it speaks against the upstream.
     fn is_upstreams(&self) -> bool {
-        let own_limit = matches!(&self.source, ClientError::Connect(error)
-            if error.kind() == io::ErrorKind::ResourceBusy);
-        !own_limit && !matches!(self.source, ClientError::Body(_) | ClientError::NoCore)
+        let own_limit = matches!(&self.source, ClientError::Connect { source, .. }
+            if source.kind() == io::ErrorKind::ResourceBusy);
+        !own_limit
+            && !matches!(self.source, ClientError::Body(_) | ClientError::NoCore | ClientError::Roots(_))
     }
 }
 
 impl PerCore {
     pub(super) fn new(plan: &Arc<Plan>) -> Rc<Self> {
         let upstreams: Rc<[Upstream]> = plan.places.iter().map(Upstream::new).collect();
-        plan.health.start_check(&upstreams);
+        plan.health.start_check(&upstreams, &plan.client);
         Rc::new(Self {
             client: Client::with_options(plan.client.clone()),
             upstreams,
@@ -113,8 +114,8 @@ impl PerCore {
                     return Ok(self.response(response, &outgoing.method, load));
                 }
                 Err(source) => {
-                    let again =
-                        source.is_before_sending() || (repeats && matches!(source, ClientError::Closed(_)));
+                    let again = source.is_before_sending()
+                        || (repeats && matches!(source, ClientError::Closed { .. }));
                     let failed = Failure { upstream: Arc::clone(&upstream.name), source };
                     if failed.is_upstreams() {
                         self.note_failure(index, &failed);

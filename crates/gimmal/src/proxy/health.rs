@@ -10,9 +10,10 @@ use http::{HeaderMap, Method, header};
 
 use super::upstream::Upstream;
 use crate::body::Body;
-use crate::client::{Client, ClientError, Outgoing, exchange};
+use crate::client::{Client, ClientError, ClientOptions, Outgoing, exchange};
 
-/// How upstreams are asked whether they are well: by a GET, which any status from 200 to 399 answers well.
+/// How upstreams are asked whether they are well: by a GET, which any status from 200 to 399 answers well. It is sent
+/// as requests are: over TLS to an `https` upstream, which has to prove itself.
 #[derive(Clone, Debug)]
 pub struct HealthCheck {
     /// The path, with a query if there is one. Default `/`.
@@ -118,7 +119,7 @@ impl Health {
     }
 
     /// Starts asking the upstreams, if that is wanted and no core does it yet.
-    pub(super) fn start_check(self: &Arc<Self>, upstreams: &Rc<[Upstream]>) {
+    pub(super) fn start_check(self: &Arc<Self>, upstreams: &Rc<[Upstream]>, options: &ClientOptions) {
         let (Some(check), Some(core)) = (&self.check, Core::current()) else { return };
         if self.is_checked.swap(true, Ordering::Relaxed) {
             return;
@@ -126,11 +127,12 @@ impl Health {
         for (index, upstream) in upstreams.iter().enumerate() {
             let (health, upstreams, check) = (Arc::clone(self), Rc::clone(upstreams), check.clone());
             tracing::debug!(upstream = %upstream.name, "its health is checked");
+            let client = Client::with_options(options.clone());
             let (asking, stops) = (Rc::clone(&core), Rc::clone(&core));
             asking.spawn(async move {
                 tokio::select! {
                     () = stops.draining() => {}
-                    () = watch(&health, index, &upstreams[index], &check) => {}
+                    () = watch(&client, &health, index, &upstreams[index], &check) => {}
                 }
             });
         }
@@ -138,12 +140,11 @@ impl Health {
 }
 
 /// Asks one upstream for ever.
-async fn watch(health: &Health, index: usize, upstream: &Upstream, check: &HealthCheck) {
-    let client = Client::new();
+async fn watch(client: &Client, health: &Health, index: usize, upstream: &Upstream, check: &HealthCheck) {
     let state = &health.states[index];
     let (mut good, mut bad) = (0_u32, 0_u32);
     loop {
-        let outcome = ask(&client, upstream, check).await;
+        let outcome = ask(client, upstream, check).await;
         if outcome.is_ok() {
             (good, bad) = (good.saturating_add(1), 0);
         } else {

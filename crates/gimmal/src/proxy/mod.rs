@@ -26,6 +26,12 @@
 //! * An upgrade, as to WebSocket, goes through, and the two connections become one. One to `h2c` does not: it would
 //!   take every later request past the proxy's eyes. CONNECT is refused with 405.
 //!
+//! # TLS
+//! An `https` upstream must prove by its certificate to be the host of its own URL, whatever `Host` the client asked for;
+//! [`Proxy::tls`] says who is trusted. Servers that choose by the name in the handshake, or answer 421 to another `Host`,
+//! want [`upstream_host`](Proxy::upstream_host). Requests, health checks and upgraded connections, as of WebSocket, all
+//! go over TLS. A body that is cut off without a close_notify is cut off for the client as well.
+//!
 //! # What it does when upstreams fail
 //! A request that has reached no upstream goes to the next one; so does a safe request whose connection broke before
 //! a response had begun, if its body is in memory. An upstream that fails several times in a row gets no requests for
@@ -44,6 +50,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gimmal_runtime::LocalFuture;
+use gimmal_security::tls::TlsClientConfig;
 use send_wrapper::SendWrapper;
 
 use crate::client::ClientOptions;
@@ -61,7 +68,9 @@ use upstream::{Balance, Place};
 #[non_exhaustive]
 pub enum ProxyError {
     /// Not `http://HOST[:PORT]` or `unix:PATH`.
-    #[error("{upstream:?} is no upstream: write http://HOST[:PORT] or unix:PATH ({reason})")]
+    #[error(
+        "{upstream:?} is no upstream: write http://HOST[:PORT], https://HOST[:PORT] or unix:PATH ({reason})"
+    )]
     Upstream {
         /// What was given.
         upstream: String,
@@ -96,7 +105,7 @@ struct Plan {
 }
 
 impl Proxy {
-    /// A proxy of these upstreams, each `http://HOST[:PORT]` or `unix:PATH`, asked in turn.
+    /// A proxy of these upstreams, each `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:PATH`, asked in turn.
     ///
     /// # Errors
     /// [`ProxyError`].
@@ -180,6 +189,25 @@ impl Proxy {
     #[must_use]
     pub fn client_options(self, options: ClientOptions) -> Self {
         self.change(|plan| plan.client = options)
+    }
+
+    /// How `https` upstreams are spoken to: whose certificates are trusted, and what the proxy proves itself with. By
+    /// default the roots of the system are. It is [`ClientOptions::tls`].
+    ///
+    /// ```no_run
+    /// use gimmal::proxy::Proxy;
+    /// use gimmal::tls::{CertifiedKey, TlsClientConfig};
+    ///
+    /// let tls = TlsClientConfig::builder()
+    ///     .roots_file("internal-ca.pem")
+    ///     .certificate(CertifiedKey::from_pem_files("proxy.pem", "proxy.key")?)
+    ///     .build()?;
+    /// let proxy = Proxy::new(["https://app-1.internal:8443", "https://app-2.internal:8443"])?.tls(tls);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn tls(self, config: TlsClientConfig) -> Self {
+        self.change(|plan| plan.client.tls = Some(config))
     }
 
     /// How long an upgraded connection may be silent. Default one hour.

@@ -230,7 +230,8 @@ mod tests {
     fn what_is_no_upstream_is_refused_with_the_reason() {
         for (text, reason) in [
             ("localhost:80", "scheme"),
-            ("https://a/", "https"),
+            ("ftp://a/", "https"),
+            ("https://a/path", "path"),
             ("http://a/path", "path"),
             ("http://", "empty"),
             ("unix:", "empty"),
@@ -238,6 +239,8 @@ mod tests {
             let error = Place::parse(text).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
-        assert!(Place::parse("unix:/run/app.sock").is_ok());
+        for text in ["unix:/run/app.sock", "https://a.example", "https://[::1]:8443/"] {
+            assert!(Place::parse(text).is_ok(), "{text}");
+        }
     }
 }

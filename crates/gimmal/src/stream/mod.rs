@@ -140,8 +140,17 @@ impl Stream {
     pub async fn connect_tls(address: &Address, name: &str, config: &TlsClientConfig) -> io::Result<Self> {
         let core = Core::current().expect("a stream is opened on a core");
         let socket = core.connect(address).await?;
-        let tls = Tls::connect(&socket, name, config).await;
-        let tls = tls.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let introduced = Self::introduce(socket, name, config).await;
+        introduced.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Speaks TLS from now on, to a server that must prove to be `name`.
+    pub(crate) async fn introduce(
+        socket: Socket,
+        name: &str,
+        config: &TlsClientConfig,
+    ) -> Result<Self, TlsError> {
+        let tls = Tls::connect(&socket, name, config).await?;
         Ok(Self::new(socket, Some(Box::new(tls))))
     }
 
@@ -263,6 +272,14 @@ impl Stream {
         match &self.0.tls {
             None => self.socket().queue(data),
             Some(tls) => tls.queue(self.socket(), &data.into()),
+        }
+    }
+
+    /// Queues several pieces that go out together.
+    pub fn queue_all<const N: usize>(&self, pieces: [SendBuf; N]) {
+        match &self.0.tls {
+            None => self.socket().queue_all(pieces),
+            Some(tls) => pieces.iter().for_each(|piece| tls.queue(self.socket(), piece)),
         }
     }
 

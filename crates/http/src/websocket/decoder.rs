@@ -207,7 +207,7 @@ impl Decoder {
                     let found = if head.opcode.is_control() {
                         self.read_control(head.opcode, piece, is_end, input)
                     } else {
-                        self.read_data(&head, piece, is_end, input)?
+                        self.read_data(&head, piece, missing, input)?
                     };
                     if found.is_some() {
                         return Ok((at, found));
@@ -285,15 +285,15 @@ impl Decoder {
         is_end.then_some(Found::Control(opcode, None))
     }
 
-    /// Takes a piece of the payload of a data frame, the last one if `is_end`.
+    /// Takes a piece of the payload of a data frame, of which `missing` bytes come after it.
     fn read_data(
         &mut self,
         head: &FrameHead,
         piece: Range<usize>,
-        is_end: bool,
+        missing: u64,
         input: &[u8],
     ) -> Result<Option<Found>, WebSocketError> {
-        let is_last = is_end && head.is_last;
+        let is_last = missing == 0 && head.is_last;
         let kind = if head.opcode == Opcode::Binary { MessageKind::Binary } else { MessageKind::Text };
         if self.message.is_none() && is_last && !head.is_compressed && !self.in_parts {
             return Ok(Some(Found::Message(kind, piece)));
@@ -312,7 +312,10 @@ impl Decoder {
                 }
             }
             _ if in_parts => message.pass(bytes)?,
-            _ => message.push(bytes)?,
+            _ => {
+                message.reserve(bytes.len(), bytes.len() as u64 + missing);
+                message.push(bytes)?;
+            }
         }
         if is_last {
             message.end()?;

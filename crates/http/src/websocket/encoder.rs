@@ -61,6 +61,30 @@ impl Encoder {
         Ok(())
     }
 
+    /// Appends the head of a message whose `len` bytes follow from where they lie, so that they are not copied. `false`,
+    /// and nothing is appended, if they cannot go out as they are: a client masks them, and some are compressed.
+    ///
+    /// # Errors
+    /// As for [`message`](Self::message).
+    ///
+    /// ```
+    /// use gimmal_http::websocket::{Encoder, MessageKind, Role};
+    ///
+    /// let (mut encoder, mut out) = (Encoder::new(Role::Server, None), Vec::new());
+    /// assert!(encoder.head(MessageKind::Binary, 65_536, &mut out)?);
+    /// assert_eq!(out, b"\x82\x7f\0\0\0\0\0\x01\0\0");
+    /// # Ok::<(), gimmal_http::websocket::SendError>(())
+    /// ```
+    pub fn head(&mut self, kind: MessageKind, len: usize, out: &mut Vec<u8>) -> Result<bool, SendError> {
+        self.check_idle()?;
+        let goes_as_it_is = self.keys.is_none() && !self.compresses(len);
+        if goes_as_it_is {
+            let (opcode, len) = (opcode(kind), len as u64);
+            FrameHead { is_last: true, is_compressed: false, opcode, mask: None, len }.encode(out);
+        }
+        Ok(goes_as_it_is)
+    }
+
     /// Appends the next part of a message whose length is not known yet, as a frame of its own. The message is over with
     /// the part that `is_last`. Only control frames may come between parts.
     ///

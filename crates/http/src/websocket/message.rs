@@ -25,14 +25,18 @@ pub enum Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn kind(&self) -> MessageKind {
+    /// What its payload is.
+    #[must_use]
+    pub fn kind(&self) -> MessageKind {
         match self {
             Self::Text(_) => MessageKind::Text,
             Self::Binary(_) => MessageKind::Binary,
         }
     }
 
-    pub(super) fn bytes(&self) -> &'a [u8] {
+    /// Its payload.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
             Self::Binary(bytes) => bytes,
@@ -110,6 +114,26 @@ impl OpenMessage {
                 content.extend_from_slice(bytes);
                 Ok(())
             }
+        }
+    }
+
+    /// Makes room for `missing` bytes, the next `coming` of which are at hand, so that a large message is not moved
+    /// again and again as it grows. A peer that announces much and sends little gets little: so many times what it has
+    /// sent.
+    pub(super) fn reserve(&mut self, coming: usize, missing: u64) {
+        const TIMES: usize = 16;
+        let (len, capacity) = match &self.content {
+            Content::Text(text) => (text.len(), text.capacity()),
+            Content::Bytes(content) => (content.len(), content.capacity()),
+        };
+        if capacity - len >= coming {
+            return;
+        }
+        let earned = TIMES * (len + coming);
+        let room = usize::try_from(missing).map_or(earned, |missing| missing.min(earned));
+        match &mut self.content {
+            Content::Text(text) => text.reserve_exact(room),
+            Content::Bytes(content) => content.reserve_exact(room),
         }
     }
 

@@ -184,16 +184,18 @@ impl EpollSocket {
         Poll::Pending
     }
 
-    /// Queues `data` and writes what the socket takes at once; a task sees to the rest.
-    pub(crate) fn send(&self, connection: &Rc<Connection>, data: SendBuf) {
+    /// Queues `pieces` and writes what the socket takes at once; a task sees to the rest.
+    pub(crate) fn send<const N: usize>(&self, connection: &Rc<Connection>, pieces: [SendBuf; N]) {
         {
             let mut transmit = self.transmit.borrow_mut();
-            if data.is_empty() || transmit.errno.is_some() {
+            if transmit.errno.is_some() {
                 return;
             }
-            transmit.unsent += data.len();
-            transmit.queue.push_back(data);
-            if transmit.draining {
+            for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
+                transmit.unsent += piece.len();
+                transmit.queue.push_back(piece);
+            }
+            if transmit.queue.is_empty() || transmit.draining {
                 return;
             }
         }

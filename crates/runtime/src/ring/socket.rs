@@ -447,6 +447,21 @@ impl RingSocket {
         }
     }
 
+    /// Queues `pieces`, which are sent together if nothing is in flight.
+    pub(crate) fn send_all<const N: usize>(&self, connection: &Rc<Connection>, pieces: [SendBuf; N]) {
+        let mut transmit = self.transmit.borrow_mut();
+        if transmit.errno.is_some() {
+            return;
+        }
+        for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
+            transmit.unsent += piece.len();
+            transmit.queue.push_back(piece);
+        }
+        if transmit.in_flight.is_none() {
+            self.start(connection, &mut transmit);
+        }
+    }
+
     /// Starts the next send with what is queued.
     fn start(&self, connection: &Rc<Connection>, transmit: &mut Transmit) {
         transmit.in_flight = match transmit.queue.len() {
