@@ -40,6 +40,8 @@ mod extract;
 #[cfg(any(feature = "client", feature = "tower"))]
 mod fields;
 #[cfg(feature = "files")]
+mod file_body;
+#[cfg(feature = "files")]
 pub mod files;
 mod handler;
 mod handshakes;

@@ -228,6 +228,7 @@ impl Connection {
     pub(crate) fn closed(self: &Rc<Self>) {
         if !self.closed.replace(true) {
             self.core.closed(self);
+            self.wake_sender();
         }
     }
 }

@@ -55,6 +55,7 @@ mod pinned;
 mod remote;
 mod ring;
 mod send_buf;
+mod send_file;
 mod signal;
 mod stall;
 mod stream;

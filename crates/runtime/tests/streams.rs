@@ -382,7 +382,7 @@ fn files_are_read_in_pieces() {
         let data = pattern(150_000);
         std::fs::write(&path, &data).unwrap();
         let file = File::open(&core, &path).await.unwrap();
-        let metadata = file.metadata().await.unwrap();
+        let metadata = file.metadata().unwrap();
         assert_eq!((metadata.len, metadata.is_file), (150_000, true));
         let mut read = Vec::new();
         loop {
