@@ -1,6 +1,7 @@
 //! Files: out of the page cache where what is wanted lies there; else through tokio-uring on the ring back end, and on
 //! blocking threads on the other.
 
+use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -15,6 +16,7 @@ use tokio_uring::buf::{IoBuf, IoBufMut};
 
 use crate::backend::BackendKind;
 use crate::blocking::blocking;
+use crate::clock::Tick;
 use crate::core::{Core, FILE_BUFFER_BYTES};
 use crate::pinned::{PinnedBuf, PinnedBytes};
 
@@ -49,7 +51,11 @@ pub struct Metadata {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct File(Inner);
+pub struct File {
+    inner: Inner,
+    /// What was found in the page cache last, and when.
+    cached: Cell<Option<(u64, u64, Tick)>>,
+}
 
 enum Inner {
     Ring(tokio_uring::fs::File),
@@ -92,6 +98,10 @@ unsafe impl IoBufMut for PinnedBuf {
 }
 
 impl File {
+    fn new(inner: Inner) -> Self {
+        Self { inner, cached: Cell::new(None) }
+    }
+
     /// Opens a file for reading.
     ///
     /// # Errors
@@ -105,7 +115,7 @@ impl File {
                 Inner::Blocking(Arc::new(file))
             }
         };
-        Ok(Self(inner))
+        Ok(Self::new(inner))
     }
 
     /// Takes a file that was opened by other means, for reading on the core that the calling thread runs. Outside of
@@ -122,8 +132,8 @@ impl File {
     #[must_use]
     pub fn from_std(file: std::fs::File) -> Self {
         match Core::current().map(|core| core.backend()) {
-            Some(BackendKind::IoUring) => Self(Inner::Ring(tokio_uring::fs::File::from_std(file))),
-            Some(BackendKind::Epoll) | None => Self(Inner::Blocking(Arc::new(file))),
+            Some(BackendKind::IoUring) => Self::new(Inner::Ring(tokio_uring::fs::File::from_std(file))),
+            Some(BackendKind::Epoll) | None => Self::new(Inner::Blocking(Arc::new(file))),
         }
     }
 
@@ -161,7 +171,7 @@ impl File {
         if let Ok(read) = read_cached(self.as_fd(), &mut buffer, position) {
             return Ok(buffer.freeze(read));
         }
-        match &self.0 {
+        match &self.inner {
             Inner::Ring(file) => {
                 let (read, buffer) = file.read_at(buffer, position).await;
                 Ok(buffer.freeze(read?))
@@ -173,7 +183,7 @@ impl File {
 
     async fn read_at_heap(&self, position: u64) -> io::Result<PinnedBytes> {
         let memory = vec![0; FILE_BUFFER_BYTES as usize];
-        let (mut memory, read) = match &self.0 {
+        let (mut memory, read) = match &self.inner {
             Inner::Ring(file) => {
                 let (read, memory) = file.read_at(memory, position).await;
                 (memory, read?)
@@ -192,17 +202,26 @@ impl File {
     }
 
     /// Whether a range can be read without waiting for the disk, as far as a look at every [`STRIDE`] bytes tells: the
-    /// page cache is filled in larger pieces, and what is used is the last to be dropped from it.
-    pub(crate) fn is_cached(&self, range: Range<u64>) -> bool {
+    /// page cache is filled in larger pieces, and what is used is the last to be dropped from it. What was found there is
+    /// not looked for again before the next tick.
+    pub(crate) fn is_cached(&self, range: &Range<u64>, now: Tick) -> bool {
+        let found = Some((range.start, range.end, now));
+        if self.cached.get() == found {
+            return true;
+        }
         let strides = range.start / STRIDE + 1..range.end.div_ceil(STRIDE);
         let places =
             [range.start].into_iter().chain(strides.map(|stride| stride * STRIDE)).chain([range.end - 1]);
-        places.into_iter().all(|place| read_cached(self.as_fd(), &mut [0], place).is_ok())
+        let cached = places.into_iter().all(|place| read_cached(self.as_fd(), &mut [0], place).is_ok());
+        if cached {
+            self.cached.set(found);
+        }
+        cached
     }
 }
 
 /// Bytes between the places at which the page cache is looked at.
-const STRIDE: u64 = 32 * 1024;
+const STRIDE: u64 = 64 * 1024;
 
 /// Reads what lies in the page cache; an error where that is not the first of it, or the file system cannot tell.
 fn read_cached(file: BorrowedFd<'_>, memory: &mut [u8], position: u64) -> io::Result<usize> {
@@ -221,7 +240,7 @@ fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
 
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.0 {
+        match &self.inner {
             // SAFETY: the descriptor is open for as long as the file is, which is borrowed.
             Inner::Ring(file) => unsafe { BorrowedFd::borrow_raw(file.as_raw_fd()) },
             Inner::Blocking(file) => file.as_fd(),

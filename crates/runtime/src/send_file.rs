@@ -16,6 +16,7 @@ use socket2::SockRef;
 
 use crate::blocking::{BlockingError, blocking};
 use crate::connection::{Connection, Io};
+use crate::epoll::EpollSocket;
 use crate::file::File;
 use crate::ring::{OneshotFuture, Yields};
 use crate::send_buf::SendBuf;
@@ -66,7 +67,7 @@ impl Stream {
     ) -> io::Result<u64> {
         let connection = self.connection();
         self.flush().await?;
-        let socket = match descriptor(connection).await {
+        let socket = match Descriptor::of(connection).await {
             Ok(socket) => socket,
             Err(error) if is_out_of_descriptors(&error) => {
                 self.queue(head.into());
@@ -96,12 +97,12 @@ impl Stream {
     }
 
     /// Sends what comes before the file, in one segment with its beginning where both fit.
-    async fn send_head(&self, socket: &OwnedFd, head: SendBuf, more: bool) -> io::Result<()> {
+    async fn send_head(&self, socket: &Descriptor<'_>, head: SendBuf, more: bool) -> io::Result<()> {
         if head.is_empty() {
             return Ok(());
         }
         let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if more { libc::MSG_MORE } else { 0 };
-        let sent = SockRef::from(socket).send_with_flags(&head, flags).unwrap_or(0);
+        let sent = socket.with(|socket| SockRef::from(&socket).send_with_flags(&head, flags)).unwrap_or(0);
         self.connection().core.count_sent(self.connection(), sent);
         if sent < head.len() {
             self.queue(Bytes::copy_from_slice(&head[sent..]));
@@ -111,18 +112,38 @@ impl Stream {
     }
 }
 
-/// A descriptor that system calls know and that does not block.
-async fn descriptor(connection: &Rc<Connection>) -> io::Result<OwnedFd> {
-    let socket = match connection.io() {
-        Io::Epoll(socket) => return socket.with_descriptor(|socket| socket.try_clone_to_owned()),
-        Io::Ring(socket) => match socket.file() {
+/// How system calls name a socket. It does not block.
+enum Descriptor<'a> {
+    Ring(Rc<OwnedFd>),
+    Epoll(&'a EpollSocket),
+}
+
+impl<'a> Descriptor<'a> {
+    async fn of(connection: &'a Rc<Connection>) -> io::Result<Self> {
+        let socket = match connection.io() {
+            Io::Epoll(socket) => return Ok(Self::Epoll(socket)),
+            Io::Ring(socket) => socket,
+        };
+        if let Some(kept) = connection.installed() {
+            return Ok(Self::Ring(kept));
+        }
+        let descriptor = match socket.file() {
             Ok(slot) => OneshotFuture::install(&connection.core, slot).await?,
             Err(descriptor) => descriptor.try_clone()?,
-        },
-    };
-    // The ring looks at the flags of its operations, and not at those of the socket.
-    SockRef::from(&socket).set_nonblocking(true)?;
-    Ok(socket)
+        };
+        // The ring looks at the flags of its operations, and not at those of the socket.
+        SockRef::from(&descriptor).set_nonblocking(true)?;
+        let descriptor = Rc::new(descriptor);
+        connection.keep_installed(&descriptor);
+        Ok(Self::Ring(descriptor))
+    }
+
+    fn with<T>(&self, f: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Self::Ring(descriptor) => f(descriptor.as_fd()),
+            Self::Epoll(socket) => socket.with_descriptor(f),
+        }
+    }
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
@@ -132,16 +153,17 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 /// Sends what the socket has room for, and waits for nothing but the disk.
 async fn send_piece(
     connection: &Connection,
-    socket: &OwnedFd,
+    socket: &Descriptor<'_>,
     file: &File,
     position: u64,
     len: u64,
 ) -> io::Result<u64> {
-    if file.is_cached(position..position + len) {
-        return send(socket.as_fd(), file.as_fd(), position, len);
+    if file.is_cached(&(position..position + len), connection.core.clock.now()) {
+        return socket.with(|socket| send(socket, file.as_fd(), position, len));
     }
     // The thread has handles of its own, so that what it uses outlives it whatever is dropped here.
-    let (socket, file) = (socket.try_clone()?, file.as_fd().try_clone_to_owned()?);
+    let socket = socket.with(|socket| socket.try_clone_to_owned())?;
+    let file = file.as_fd().try_clone_to_owned()?;
     connection.core.counters.file_sends_from_disk.add(1);
     match blocking(move || send(socket.as_fd(), file.as_fd(), position, len)).await {
         Ok(sent) => sent,
