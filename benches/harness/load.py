@@ -56,14 +56,16 @@ class Generator:
             raise Failed(f"{tool[0]}: {(result.stderr or result.stdout).strip()[-300:]}")
         return result.stdout, result.stderr, busy
 
-    def wrk(self, running: Running, row: Row, seconds: float, prefix: tuple[str, ...] = ()) -> tuple[Load, str]:
+    def wrk(
+        self, running: Running, row: Row, seconds: float, prefix: tuple[str, ...] = (), tls: bool = False
+    ) -> tuple[Load, str]:
         script = self.folder / f"{row.name}.lua"
         script.write_text(rows.lua(row))
         threads = min(self.threads, row.connections)
         out, err, busy = self.run(
             [
                 "wrk", f"-t{threads}", f"-c{row.connections}", f"-d{math.ceil(seconds)}s", "--timeout", "20s",
-                "-s", str(script), f"http://{running.place.address}",
+                "-s", str(script), f"{'https' if tls else 'http'}://{running.place.address}",
             ],
             prefix,
         )

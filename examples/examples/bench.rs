@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use gimmal::files::Files;
 use gimmal::tls::TlsServerConfig;
 use gimmal::websocket::{WebSocketLimits, WebSocketUpgrade};
 use gimmal::{App, Body, BodyError, Chunk, Error, Json, Path, Response, post};
@@ -102,11 +103,14 @@ struct BenchArgs {
     /// PEM file with the private key.
     #[arg(long, requires = "certificate")]
     key: Option<PathBuf>,
+    /// Serve the files of this folder below /files.
+    #[arg(long)]
+    files: Option<PathBuf>,
 }
 
 fn main() -> Result<(), Error> {
     gimmal_examples::start_log();
-    let BenchArgs { server: args, tls, certificate, key } = BenchArgs::parse();
+    let BenchArgs { server: args, tls, certificate, key, files } = BenchArgs::parse();
     let app = OTHERS.iter().fold(App::new(), |app, pattern| app.get(pattern, async || "other"));
     let app = app
         .get("/plaintext", async || "Hello, World!")
@@ -116,6 +120,10 @@ fn main() -> Result<(), Error> {
         .get("/bytes/{n}", bytes)
         .get("/websocket", echo_messages)
         .route("/upload", post(upload).body_limit(u64::MAX));
+    let app = match files {
+        Some(folder) => app.files("/files", Files::open(folder)?),
+        None => app,
+    };
     let server = args.server(app);
     let server = match certificate.zip(key) {
         Some((chain, key)) => server.bind_tls(&args.addr, &TlsServerConfig::from_pem_files(chain, key)?),

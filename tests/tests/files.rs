@@ -10,8 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use gimmal::files::{Embedded, Files};
 use gimmal::test::{TestResponse, TestServer};
-use gimmal::{App, Request, files};
-use gimmal_tests::{BACKENDS, Client, eventually, on_both, pattern, server, start};
+use gimmal::tls::TlsServerConfig;
+use gimmal::{App, Options, Request, Timeouts, files};
+use gimmal_tests::{
+    Authority, BACKENDS, Client, TlsClient, eventually, on_both, pattern, server, start, trusting,
+};
 
 const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 const LONG_BYTES: usize = 300_000;
@@ -505,11 +508,17 @@ fn removed_files_give_their_descriptors_back() {
 /// Clients in parallel get one state of the file or the other, byte for byte, while it is replaced all the time.
 #[test]
 fn files_that_are_replaced_while_they_are_sent_stay_whole() {
+    // One that is kept in memory, and one that the kernel sends.
+    for bytes in [5_000, 700_000] {
+        replaced_while_sent(bytes);
+    }
+}
+
+fn replaced_while_sent(bytes: usize) {
     const STATES: usize = 4;
-    const BYTES: usize = 700_000;
     let folder = folder();
     let public = folder.path().join("public");
-    let state = |number: usize| -> Vec<u8> { vec![b'a' + number as u8; BYTES + number] };
+    let state = |number: usize| -> Vec<u8> { vec![b'a' + number as u8; bytes + number] };
     let replace = |number: usize| {
         fs::write(public.join(".next"), state(number % STATES)).unwrap();
         fs::rename(public.join(".next"), public.join("state")).unwrap();
@@ -526,7 +535,7 @@ fn files_that_are_replaced_while_they_are_sent_stay_whole() {
                             let mut seen = HashSet::new();
                             for _ in 0..40 {
                                 let body = get(server, "/state", &[]).bytes().clone();
-                                let number = body.len() - BYTES;
+                                let number = body.len() - bytes;
                                 assert!(*body == state(number), "state {number} is torn");
                                 seen.insert(number);
                             }
@@ -557,9 +566,12 @@ fn a_file_that_shrinks_in_the_middle_ends_the_connection() {
     const BYTES: u64 = 64 << 20;
     let folder = folder();
     let path = folder.path().join("public/shrinks");
-    for backend in BACKENDS {
+    for (backend, in_memory) in BACKENDS.into_iter().flat_map(|backend| [(backend, false), (backend, true)]) {
         let server = start(server(App::new().files("/", files_of(&folder)), backend));
         fs::File::create(&path).unwrap().set_len(BYTES).unwrap();
+        if in_memory {
+            fs::read(&path).unwrap();
+        }
         let mut client = Client::connect(server.address());
         client.send("GET /shrinks HTTP/1.1\r\nHost: a\r\n\r\n");
         // It reads nothing until the file is short, so most of it is still to be read then.
@@ -571,8 +583,122 @@ fn a_file_that_shrinks_in_the_middle_ends_the_connection() {
         while let Ok(read @ 1..) = std::io::Read::read(&mut stream, &mut buffer) {
             received += read as u64;
         }
-        assert!((1000..BYTES).contains(&received), "{backend:?}: {received} bytes came");
+        assert!((1000..BYTES).contains(&received), "{backend:?}, {in_memory}: {received} bytes came");
         assert_eq!(get(&server, "/shrinks", &[]).bytes().len(), 1000);
+    }
+}
+
+/// Clients that take nothing hold up neither others nor the memory of the server, and get all of it when they do.
+#[test]
+fn slow_readers_wait_alone() {
+    const CLIENTS: usize = 8;
+    const BYTES: usize = 24 << 20;
+    let folder = folder();
+    fs::write(folder.path().join("public/large"), pattern(0, BYTES)).unwrap();
+    on_both(
+        || App::new().files("/", files_of(&folder)),
+        |server| {
+            let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(server.address())).collect();
+            for client in &mut clients {
+                client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+            }
+            let sent = || server.handle().counters().sent_bytes;
+            eventually("all of them are being sent to", || sent() > 1 << 20);
+            for _ in 0..20 {
+                assert_eq!(get(server, "/ten.txt", &[]).text(), "0123456789");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert!(sent() < (CLIENTS * BYTES) as u64, "the rest waits for the clients");
+            for mut client in clients {
+                assert!(client.message().body == pattern(0, BYTES));
+                assert_eq!(client.get("/ten.txt").text(), "0123456789");
+            }
+            assert!(server.handle().counters().file_sends >= (CLIENTS * BYTES) as u64 / (512 * 1024));
+        },
+    );
+}
+
+/// A client that goes, and one that is too slow, leave nothing behind.
+#[test]
+fn a_download_that_ends_early_is_let_go() {
+    let folder = folder();
+    fs::File::create(folder.path().join("public/large")).unwrap().set_len(64 << 20).unwrap();
+    for backend in BACKENDS {
+        let timeouts = Timeouts {
+            grace: Duration::from_millis(300),
+            rate_min_bytes: 100_000_000,
+            ..Timeouts::default()
+        };
+        let app = App::new().files("/", files_of(&folder));
+        let server = start(server(app, backend).timeouts(timeouts));
+        let mut clients: Vec<_> = (0..6).map(|_| Client::connect(server.address())).collect();
+        for client in &mut clients {
+            client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(client.head().unwrap().header("content-length"), Some("67108864"));
+        }
+        clients.truncate(3);
+        eventually("those that went are forgotten", || server.handle().counters().open == 3);
+        eventually("those that take nothing are ended", || server.handle().counters().open == 0);
+        for mut client in clients {
+            let mut rest = Vec::new();
+            let ended = std::io::Read::read_to_end(client.stream_mut(), &mut rest);
+            assert!(ended.is_err() && rest.len() < 64 << 20, "{backend:?}: it ends with a reset");
+        }
+    }
+}
+
+/// Small files, large ones and others in one batch of requests, on more connections than keep a descriptor.
+#[test]
+fn files_come_in_the_order_in_which_they_were_asked_for() {
+    let folder = folder();
+    for backend in BACKENDS {
+        let app = App::new().get("/own", async || "a route").files("/", files_of(&folder));
+        let options = Options { connections_max: 16, ..Options::default() };
+        let server = start(server(app, backend).options(options));
+        let mut clients: Vec<_> = (0..6).map(|_| Client::connect(server.address())).collect();
+        let targets = ["/long.bin", "/ten.txt", "/long.bin", "/own", "/nothing.txt", "/long.bin"];
+        for client in &mut clients {
+            for target in targets {
+                client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            }
+            client.send("GET /long.bin HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        }
+        for mut client in clients {
+            for target in targets.into_iter().chain(["/long.bin"]) {
+                let expected = match target {
+                    "/long.bin" => pattern(0, LONG_BYTES),
+                    "/ten.txt" => b"0123456789".to_vec(),
+                    "/own" => b"a route".to_vec(),
+                    _ => Vec::new(),
+                };
+                assert!(client.message().body == expected, "{backend:?} {target}");
+            }
+            // The descriptor that files are sent to keeps nothing open.
+            client.ended().unwrap();
+        }
+        eventually("all connections are closed", || server.handle().counters().open == 0);
+    }
+}
+
+/// Over TLS a file is read and encrypted.
+#[test]
+fn files_over_tls() {
+    let folder = folder();
+    let authority = Authority::new("the root");
+    let tls = TlsServerConfig::builder().certificate(authority.server(&["localhost"]).key()).build().unwrap();
+    for backend in BACKENDS {
+        let app = App::new().files("/", files_of(&folder));
+        let running = server(app, backend).bind_tls("127.0.0.1:0", &tls).signals(false).start().unwrap();
+        let address = running.addresses()[0].as_tcp().unwrap();
+        let mut client = TlsClient::connect_tls(address, "localhost", &trusting(authority.pem())).unwrap();
+        for _ in 0..3 {
+            assert!(client.get("/long.bin").body == pattern(0, LONG_BYTES), "{backend:?}");
+            assert_eq!(client.get("/ten.txt").text(), "0123456789");
+        }
+        assert_eq!(running.handle().counters().file_sends, 0, "{backend:?}");
+        drop(client);
+        running.handle().shutdown();
+        running.join().unwrap();
     }
 }
 

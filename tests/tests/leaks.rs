@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path as FolderPath;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::stream;
+use gimmal::files::Files;
 use gimmal::{
     App, Backend, Body, BodyError, Bytes, Chunk, HeaderValue, Path, Response, Server, Stream, Timeouts, post,
 };
@@ -79,8 +81,9 @@ async fn tcp(stream: Stream) {
     }
 }
 
-fn app() -> App {
+fn app(folder: &FolderPath) -> App {
     App::new()
+        .files("/files", Files::open(folder).unwrap())
         .get("/", async || "Hello, World!")
         .get("/large", async || &LARGE[..])
         .get("/endless", endless)
@@ -234,6 +237,11 @@ fn converse(client: &mut Client, number: usize) -> Then {
             assert_eq!(client.message().status, 100);
             Then::Close
         }
+        32 | 33 => {
+            client.send(get("/files/large"));
+            client.head().unwrap();
+            if number % WAYS == 32 { Then::Close } else { Then::Reset }
+        }
         // Those that the server times out: few, since they take their time.
         way => {
             if !(number / WAYS).is_multiple_of(10) {
@@ -241,12 +249,13 @@ fn converse(client: &mut Client, number: usize) -> Then {
                 return Then::Close;
             }
             match way {
-                32 => {}
-                33 => client.send("GET / HTTP/1.1\r\nHo"),
-                34 => client.send(post_head("/echo", "Content-Length: 1000") + "half"),
-                35 => assert_eq!(client.get("/").status, 200),
-                36 => client.send(get("/sleep/60000").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")),
+                34 => {}
+                35 => client.send("GET / HTTP/1.1\r\nHo"),
+                36 => client.send(post_head("/echo", "Content-Length: 1000") + "half"),
+                37 => assert_eq!(client.get("/").status, 200),
+                38 => client.send(get("/sleep/60000").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")),
                 // It reads nothing of a response that does not fit into the kernel's buffers.
+                39 => client.send(get("/files/large")),
                 _ => client.send(get("/endless")),
             }
             Then::WaitForTimeout
@@ -254,7 +263,7 @@ fn converse(client: &mut Client, number: usize) -> Then {
     }
 }
 
-const WAYS: usize = 38;
+const WAYS: usize = 41;
 
 /// Ends a connection that the server has given up.
 fn assert_ended(mut client: Client) {
@@ -307,7 +316,9 @@ fn nothing_is_left(backend: Backend) {
         rate_min_bytes: 100_000_000,
         ..Timeouts::default()
     };
-    let running = Server::new(app())
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::File::create(folder.path().join("large")).unwrap().set_len(32 << 20).unwrap();
+    let running = Server::new(app(folder.path()))
         .cores(2)
         .backend(backend)
         .timeouts(timeouts)

@@ -12,6 +12,9 @@ use gimmal_runtime::PinnedBytes;
 use gimmal_security::decompression::DecompressionRefused;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+#[cfg(feature = "files")]
+use crate::file_body::FileBody;
+
 /// Any error, as a stream of the user's may yield it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -123,6 +126,8 @@ enum Source {
         left: Option<u64>,
     },
     Incoming(Rc<dyn Incoming>),
+    #[cfg(feature = "files")]
+    File(Box<FileBody>),
     Taken,
 }
 
@@ -187,6 +192,21 @@ impl Body {
         Self::incoming(Rc::new(Announced(length)))
     }
 
+    /// A body that is a part of a file, which need not be read where the kernel can send it by itself.
+    #[cfg(feature = "files")]
+    pub(crate) fn file(file: FileBody) -> Self {
+        Self::of(if file.len() == 0 { Source::Empty } else { Source::File(Box::new(file)) }, &OCTETS)
+    }
+
+    /// What is left of the file, if that is all that the body is.
+    #[cfg(feature = "files")]
+    pub(crate) fn as_file(&mut self) -> Option<&mut FileBody> {
+        match &mut self.source {
+            Source::File(file) if self.extra.is_none() => Some(file),
+            _ => None,
+        }
+    }
+
     pub(crate) fn taken() -> Self {
         Self::from_source(Source::Taken)
     }
@@ -248,6 +268,8 @@ impl Body {
             Source::Chunk(chunk) => Some(chunk.len() as u64),
             Source::Stream { left, .. } => *left,
             Source::Incoming(incoming) => incoming.length(),
+            #[cfg(feature = "files")]
+            Source::File(file) => Some(file.len()),
         }
     }
 
@@ -338,6 +360,8 @@ impl Body {
                 next.map(|next| next.map_err(BodyError::Stream))
             }
             Source::Incoming(incoming) => ready!(incoming.poll_chunk(cx)),
+            #[cfg(feature = "files")]
+            Source::File(file) => ready!(file.poll_chunk(cx)),
         };
         // A stream that has ended may not be polled again.
         if matches!((&self.source, &next), (Source::Chunk(_), _) | (Source::Stream { .. }, None)) {
@@ -396,6 +420,8 @@ impl fmt::Debug for Body {
             Source::Chunk(_) => "bytes",
             Source::Stream { .. } => "stream",
             Source::Incoming(_) => "incoming",
+            #[cfg(feature = "files")]
+            Source::File(_) => "file",
             Source::Taken => "taken",
         };
         f.debug_struct("Body")

@@ -17,6 +17,8 @@ use crate::access_log::AccessRecord;
 use crate::body::{Body, Chunk};
 use crate::config::Timeouts;
 use crate::error::Error;
+#[cfg(feature = "files")]
+use crate::file_body::FileBody;
 use crate::incoming::{IncomingBody, is_bulk};
 use crate::outgoing::{self, Begun, Outcome};
 use crate::request::{Head, Request};
@@ -152,6 +154,16 @@ impl Connection {
         let ready = poll_fn(|cx| stream.poll_send_ready(cx)).await;
         self.set_pace(None);
         ready
+    }
+
+    /// Sends `head`, and as much of a file behind it as the client takes at once, if it is quick enough.
+    #[cfg(feature = "files")]
+    pub(crate) async fn send_file(&self, head: OutBuf, file: &FileBody) -> io::Result<u64> {
+        let stream = self.stream();
+        self.set_pace(self.timeouts().for_bytes(stream.core().options().unsent_bytes_max as u64));
+        let sent = stream.send_file(head, file.file(), file.position(), file.len()).await;
+        self.set_pace(None);
+        sent
     }
 
     /// Waits for a handler, for as long as a request may take.

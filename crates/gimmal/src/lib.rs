@@ -42,6 +42,8 @@ mod extensions;
 mod extract;
 mod fields;
 #[cfg(feature = "files")]
+mod file_body;
+#[cfg(feature = "files")]
 pub mod files;
 mod handler;
 mod handshakes;

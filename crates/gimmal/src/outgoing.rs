@@ -11,6 +11,8 @@ use http::{HeaderValue, StatusCode};
 use crate::body::{Body, BodyError, Chunk};
 use crate::connection::{Connection, Facts};
 use crate::error::Chain;
+#[cfg(feature = "files")]
+use crate::file_body::Shrunk;
 use crate::request::RequestId;
 use crate::response::{IntoResponse, Response};
 use crate::service::panic_message;
@@ -162,6 +164,9 @@ async fn push_body(
     framing: BodyFraming,
     mut body: Body,
 ) -> Result<u64, CutOff> {
+    #[cfg(feature = "files")]
+    let mut sent = push_file(connection, out, framing, &mut body).await?;
+    #[cfg(not(feature = "files"))]
     let mut sent = 0;
     while let Some(chunk) = next_chunk(connection, out, &mut body).await? {
         if chunk.is_empty() {
@@ -187,6 +192,34 @@ async fn push_body(
             encode_last_chunk(body.take_trailers().as_ref(), out);
         }
         _ => {}
+    }
+    Ok(sent)
+}
+
+/// Lets the kernel send a file by itself, behind what was collected; how many bytes of it have gone. What cannot be sent
+/// so is left in the body, to be read: over TLS, and files of the rare kinds that know no `sendfile(2)`.
+#[cfg(feature = "files")]
+async fn push_file(
+    connection: &Connection,
+    out: &mut OutBuf,
+    framing: BodyFraming,
+    body: &mut Body,
+) -> Result<u64, CutOff> {
+    let mut sent = 0;
+    let file = match (body.as_file(), framing) {
+        (Some(file), BodyFraming::Length(_)) if !connection.stream().is_tls() => file,
+        _ => return Ok(sent),
+    };
+    while file.len() > 0 {
+        match connection.send_file(std::mem::take(out), file).await {
+            Ok(0) => return Err(CutOff::Body(Shrunk.into())),
+            Ok(bytes) => {
+                file.advance(bytes);
+                sent += bytes;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => break,
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(sent)
 }

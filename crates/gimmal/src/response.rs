@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::rc::Rc;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -25,8 +26,9 @@ use crate::upgrade::Upgrade;
 #[derive(Debug, Default)]
 pub struct Response {
     status: StatusCode,
-    /// Boxed, since a response moves more often than it has fields of its own.
-    headers: Option<Box<HeaderMap>>,
+    /// Behind a pointer, since a response moves more often than it has fields of its own. Shared with other responses
+    /// until they are changed.
+    headers: Option<Rc<HeaderMap>>,
     body: Body,
     extra: Option<Box<Extra>>,
 }
@@ -75,7 +77,14 @@ impl Response {
 
     /// The header fields, to be changed. A value can never hold a line break: [`HeaderValue`] refuses it.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        self.headers.get_or_insert_default()
+        Rc::make_mut(self.headers.get_or_insert_default())
+    }
+
+    /// Sets the header fields to those that other responses have as well.
+    #[cfg(feature = "files")]
+    pub(crate) fn with_shared_headers(mut self, headers: &Rc<HeaderMap>) -> Self {
+        self.headers = Some(Rc::clone(headers));
+        self
     }
 
     /// Sets a header field, in place of all of its name.

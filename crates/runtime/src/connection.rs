@@ -1,7 +1,8 @@
 //! One connection: what both back ends share.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(crate) struct Connection {
     /// The program has let go of it; it lives until what is queued has gone out.
     released: Cell<bool>,
     closed: Cell<bool>,
+    /// The socket as system calls know it, once a file was sent.
+    installed: RefCell<Option<Rc<OwnedFd>>>,
     receiver: Cell<Option<Waker>>,
     sender: Cell<Option<Waker>>,
     /// Waits for an interruption alone.
@@ -56,6 +59,7 @@ impl Connection {
             idle: Cell::new(false),
             released: Cell::new(false),
             closed: Cell::new(false),
+            installed: RefCell::default(),
             receiver: Cell::new(None),
             sender: Cell::new(None),
             watcher: Cell::new(None),
@@ -213,6 +217,20 @@ impl Connection {
         }
     }
 
+    /// The descriptor of a direct socket that was kept.
+    pub(crate) fn installed(&self) -> Option<Rc<OwnedFd>> {
+        self.installed.borrow().clone()
+    }
+
+    /// Keeps the descriptor for as long as the connection is open, if not too many are kept already.
+    pub(crate) fn keep_installed(&self, descriptor: &Rc<OwnedFd>) {
+        let kept = &self.core.installed;
+        if kept.get() < self.core.options.connections_max / 8 && !self.is_closed() {
+            kept.set(kept.get() + 1);
+            self.installed.replace(Some(Rc::clone(descriptor)));
+        }
+    }
+
     /// The program has dropped its handle: what is queued still goes out, within the linger time.
     pub(crate) fn release(self: &Rc<Self>) {
         self.released.set(true);
@@ -242,6 +260,10 @@ impl Connection {
     pub(crate) fn closed(self: &Rc<Self>) {
         if !self.closed.replace(true) {
             self.core.closed(self);
+            self.wake_sender();
+            if self.installed.take().is_some() {
+                self.core.installed.set(self.core.installed.get() - 1);
+            }
         }
     }
 }

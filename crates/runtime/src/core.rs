@@ -54,6 +54,8 @@ pub struct Core {
     running: Cell<bool>,
     draining: Cell<bool>,
     listeners: Cell<usize>,
+    /// Direct sockets that have a descriptor of the process as well.
+    pub(crate) installed: Cell<u32>,
     stop: Rc<Cell<bool>>,
     drain_begins: WakerList,
     connection_closes: WakerList,
@@ -99,6 +101,7 @@ impl Core {
             running: Cell::new(false),
             draining: Cell::new(false),
             listeners: Cell::new(0),
+            installed: Cell::new(0),
             stop: Rc::default(),
             drain_begins: WakerList::default(),
             connection_closes: WakerList::default(),

@@ -91,6 +91,10 @@ counters! {
     zero_copy_sends,
     /// Zero-copy sends that the kernel copied after all.
     zero_copy_copied,
+    /// Times that the kernel took a piece of a file for sending, with no copy of it in the process.
+    file_sends,
+    /// Times that a thread for blocking work had to wait for the disk before that.
+    file_sends_from_disk,
     /// Times that no pinned buffer was free for a receive.
     buffers_exhausted,
     /// Receives started again after that.

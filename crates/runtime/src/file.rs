@@ -1,17 +1,22 @@
-//! Files: through tokio-uring on the ring back end, on blocking threads on the other.
+//! Files: out of the page cache where what is wanted lies there; else through tokio-uring on the ring back end, and on
+//! blocking threads on the other.
 
+use std::cell::Cell;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio_uring::buf::{IoBuf, IoBufMut};
 
 use crate::backend::BackendKind;
 use crate::blocking::blocking;
+use crate::clock::Tick;
 use crate::core::{Core, FILE_BUFFER_BYTES};
 use crate::pinned::{PinnedBuf, PinnedBytes};
 
@@ -46,7 +51,11 @@ pub struct Metadata {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct File(Inner);
+pub struct File {
+    inner: Inner,
+    /// What was found in the page cache last, and when.
+    cached: Cell<Option<(u64, u64, Tick)>>,
+}
 
 enum Inner {
     Ring(tokio_uring::fs::File),
@@ -89,6 +98,10 @@ unsafe impl IoBufMut for PinnedBuf {
 }
 
 impl File {
+    fn new(inner: Inner) -> Self {
+        Self { inner, cached: Cell::new(None) }
+    }
+
     /// Opens a file for reading.
     ///
     /// # Errors
@@ -102,7 +115,7 @@ impl File {
                 Inner::Blocking(Arc::new(file))
             }
         };
-        Ok(Self(inner))
+        Ok(Self::new(inner))
     }
 
     /// Takes a file that was opened by other means, for reading on the core that the calling thread runs. Outside of
@@ -119,51 +132,58 @@ impl File {
     #[must_use]
     pub fn from_std(file: std::fs::File) -> Self {
         match Core::current().map(|core| core.backend()) {
-            Some(BackendKind::IoUring) => Self(Inner::Ring(tokio_uring::fs::File::from_std(file))),
-            Some(BackendKind::Epoll) | None => Self(Inner::Blocking(Arc::new(file))),
+            Some(BackendKind::IoUring) => Self::new(Inner::Ring(tokio_uring::fs::File::from_std(file))),
+            Some(BackendKind::Epoll) | None => Self::new(Inner::Blocking(Arc::new(file))),
         }
     }
 
-    /// The file's length, kind and time of change.
+    /// The file's length, kind and time of change. They are in memory for as long as the file is open, so nothing is
+    /// waited for.
     ///
     /// # Errors
-    /// What `statx(2)` fails with.
-    pub async fn metadata(&self) -> io::Result<Metadata> {
-        let metadata = match &self.0 {
-            // A stat of an open file is answered from memory: no thread is worth it.
-            Inner::Ring(file) => {
-                let copy = std::mem::ManuallyDrop::new(borrowed(file));
-                copy.metadata()?
+    /// What `fstat(2)` fails with.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        let mut stat = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: the descriptor is open, and the kernel fills in the structure, which lives through the call.
+        let stat = unsafe {
+            if libc::fstat(self.as_fd().as_raw_fd(), stat.as_mut_ptr()) != 0 {
+                return Err(io::Error::last_os_error());
             }
-            Inner::Blocking(file) => file.metadata()?,
+            stat.assume_init()
         };
         Ok(Metadata {
-            len: metadata.len(),
-            is_file: metadata.is_file(),
-            modified: metadata.modified()?,
-            inode: metadata.ino(),
+            len: stat.st_size as u64,
+            is_file: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
+            modified: time(stat.st_mtime, stat.st_mtime_nsec),
+            inode: stat.st_ino,
         })
     }
 
-    /// Reads up to 64 KiB from `position` into a pinned buffer; empty at the end of the file.
+    /// Reads up to 64 KiB from `position` into a pinned buffer; empty at the end of the file. What lies in the page
+    /// cache is taken from there at once; for the rest the disk is waited for, and the core goes on.
     ///
     /// # Errors
     /// What `pread(2)` fails with.
     pub async fn read_at(&self, position: u64) -> io::Result<PinnedBytes> {
-        // A pinned buffer belongs to this thread, so a blocking thread reads into memory of its own.
-        let buffer = Core::current().and_then(|core| core.take_buffer());
-        match (&self.0, buffer) {
-            (Inner::Ring(file), Some(buffer)) => {
+        let Some(mut buffer) = Core::current().and_then(|core| core.take_buffer()) else {
+            return self.read_at_heap(position).await;
+        };
+        if let Ok(read) = read_cached(self.as_fd(), &mut buffer, position) {
+            return Ok(buffer.freeze(read));
+        }
+        match &self.inner {
+            Inner::Ring(file) => {
                 let (read, buffer) = file.read_at(buffer, position).await;
                 Ok(buffer.freeze(read?))
             }
-            _ => self.read_at_heap(position).await,
+            // A pinned buffer belongs to this thread, so a blocking thread reads into memory of its own.
+            Inner::Blocking(_) => self.read_at_heap(position).await,
         }
     }
 
     async fn read_at_heap(&self, position: u64) -> io::Result<PinnedBytes> {
         let memory = vec![0; FILE_BUFFER_BYTES as usize];
-        let (mut memory, read) = match &self.0 {
+        let (mut memory, read) = match &self.inner {
             Inner::Ring(file) => {
                 let (read, memory) = file.read_at(memory, position).await;
                 (memory, read?)
@@ -180,10 +200,50 @@ impl File {
         memory.truncate(read);
         Ok(memory.into())
     }
+
+    /// Whether a range can be read without waiting for the disk, as far as a look at every [`STRIDE`] bytes tells: the
+    /// page cache is filled in larger pieces, and what is used is the last to be dropped from it. What was found there is
+    /// not looked for again before the next tick.
+    pub(crate) fn is_cached(&self, range: &Range<u64>, now: Tick) -> bool {
+        let found = Some((range.start, range.end, now));
+        if self.cached.get() == found {
+            return true;
+        }
+        let strides = range.start / STRIDE + 1..range.end.div_ceil(STRIDE);
+        let places =
+            [range.start].into_iter().chain(strides.map(|stride| stride * STRIDE)).chain([range.end - 1]);
+        let cached = places.into_iter().all(|place| read_cached(self.as_fd(), &mut [0], place).is_ok());
+        if cached {
+            self.cached.set(found);
+        }
+        cached
+    }
 }
 
-/// A second handle to the same descriptor, which must not be closed.
-fn borrowed(file: &tokio_uring::fs::File) -> std::fs::File {
-    // SAFETY: the descriptor is open for as long as `file` is borrowed; the caller never drops the copy.
-    unsafe { std::os::fd::FromRawFd::from_raw_fd(file.as_raw_fd()) }
+/// Bytes between the places at which the page cache is looked at.
+const STRIDE: u64 = 64 * 1024;
+
+/// Reads what lies in the page cache; an error where that is not the first of it, or the file system cannot tell.
+fn read_cached(file: BorrowedFd<'_>, memory: &mut [u8], position: u64) -> io::Result<usize> {
+    let vector = libc::iovec { iov_base: memory.as_mut_ptr().cast(), iov_len: memory.len() };
+    let position = libc::off_t::try_from(position).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open, and the kernel writes to the memory that the vector names and no other.
+    let read = unsafe { libc::preadv2(file.as_raw_fd(), &raw const vector, 1, position, libc::RWF_NOWAIT) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
+    let since = Duration::from_secs(seconds.unsigned_abs());
+    let whole = if seconds < 0 { UNIX_EPOCH - since } else { UNIX_EPOCH + since };
+    whole + Duration::from_nanos(nanoseconds.unsigned_abs())
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.inner {
+            // SAFETY: the descriptor is open for as long as the file is, which is borrowed.
+            Inner::Ring(file) => unsafe { BorrowedFd::borrow_raw(file.as_raw_fd()) },
+            Inner::Blocking(file) => file.as_fd(),
+        }
+    }
 }

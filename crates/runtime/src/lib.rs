@@ -57,6 +57,7 @@ mod provided_ring;
 mod remote;
 mod ring;
 mod send_buf;
+mod send_file;
 mod signal;
 mod stall;
 mod stream;

@@ -43,6 +43,10 @@ impl Stream {
         Self { connection }
     }
 
+    pub(crate) fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
     /// The id under which the core's connection table lists it.
     #[must_use]
     pub fn id(&self) -> ConnectionId {

@@ -382,7 +382,7 @@ fn files_are_read_in_pieces() {
         let data = pattern(150_000);
         std::fs::write(&path, &data).unwrap();
         let file = File::open(&core, &path).await.unwrap();
-        let metadata = file.metadata().await.unwrap();
+        let metadata = file.metadata().unwrap();
         assert_eq!((metadata.len, metadata.is_file), (150_000, true));
         let mut read = Vec::new();
         loop {
@@ -397,6 +397,80 @@ fn files_are_read_in_pieces() {
             File::open(&core, folder.path().join("none")).await.unwrap_err().kind(),
             ErrorKind::NotFound
         );
+    });
+}
+
+#[test]
+fn a_file_is_sent_behind_what_was_queued_before() {
+    on_both(&Options::default(), |core, listener, address| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let data = pattern(3_000_000);
+        std::fs::write(folder.path().join("data"), &data).unwrap();
+        let file = File::open(&core, folder.path().join("data")).await.unwrap();
+        let (client, server) = connected(&core, &listener, &address).await;
+        let length = data.len() as u64;
+        core.spawn(async move {
+            for _ in 0..2 {
+                server.queue(pattern(100_000));
+                let (mut head, mut at) = ("head", 10);
+                while at < length {
+                    at += server.send_file(head, &file, at, length - at).await.unwrap();
+                    head = "";
+                }
+            }
+            assert_eq!(server.send_file("end", &file, length, 5).await.unwrap(), 0, "there is no more");
+            assert_eq!(server.send_file("", &file, 7, 0).await.unwrap(), 0, "nothing is asked for");
+            let folder = std::fs::File::open("/").unwrap();
+            let refused = server.send_file("!", &File::from_std(folder), 0, 5).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        });
+        let once = [&pattern(100_000)[..], b"head", &data[10..]].concat();
+        let expected = [&once[..], &once, b"end!"].concat();
+        assert!(receive_exactly(&client, expected.len()).await == expected);
+        assert!(client.recv().await.unwrap().is_empty());
+        let counters = core.counters();
+        assert!(counters.file_sends >= 12 && counters.sent_bytes == expected.len() as u64, "{counters:?}");
+    });
+}
+
+/// Whoever waits for the peer to take more of a file learns that the connection is at its end, and nothing keeps it.
+#[test]
+fn a_file_that_nobody_takes_is_given_up() {
+    on_both(&Options::default(), |core, listener, address| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        std::fs::File::create(&path).unwrap().set_len(64 << 20).unwrap();
+        let file = Rc::new(File::open(&core, &path).await.unwrap());
+        let send_all = async |stream: &Stream| -> std::io::Error {
+            let mut at = 0;
+            loop {
+                match stream.send_file("", &file, at, (64 << 20) - at).await {
+                    Ok(sent) => at += sent,
+                    Err(error) => return error,
+                }
+            }
+        };
+        // Its deadline passes.
+        let (client, server) = connected(&core, &listener, &address).await;
+        server.set_deadline(Some(Duration::from_millis(100)));
+        assert_eq!(send_all(&server).await.kind(), ErrorKind::TimedOut);
+        server.abort();
+        drop((client, server));
+        // Another task ends it.
+        let (client, server) = connected(&core, &listener, &address).await;
+        let aborts = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            server.abort();
+        };
+        let (error, ()) = tokio::join!(send_all(&server), aborts);
+        assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+        drop((client, server));
+        // The future is dropped.
+        let (client, server) = connected(&core, &listener, &address).await;
+        assert!(tokio::time::timeout(Duration::from_millis(100), send_all(&server)).await.is_err());
+        server.abort();
+        drop((client, server));
+        core.connections_closed().await;
     });
 }
 

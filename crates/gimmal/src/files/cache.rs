@@ -6,20 +6,19 @@ use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gimmal_runtime::{Core, File};
-use http::HeaderMap;
+use gimmal_runtime::Core;
 
 use super::coding::Coding;
+use super::variant::Variant;
 
 /// Files that are kept open per folder and core.
 const ENTRIES_MAX: usize = 256;
 
-/// A file that is open, and what is known from its name.
+/// A file, and what lies beside it compressed.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) file: Rc<File>,
-    pub(super) compressed: Vec<(Coding, Rc<File>)>,
-    pub(super) headers: HeaderMap,
+    pub(super) plain: Variant,
+    pub(super) compressed: Vec<(Coding, Variant)>,
 }
 
 /// Names one folder that is served, in all threads.
@@ -46,7 +45,7 @@ pub(super) struct Cache {
     sweeps: Cell<bool>,
 }
 
-/// A path below the folder, with a slash at its end where the folder is meant.
+/// A path below the folder as a request has it, escapes and all; one with a space before it is that of the fallback.
 type Key = String;
 
 impl Cache {

@@ -131,7 +131,7 @@ impl Embedded {
         let asset = chosen.and_then(|coding| compressed(coding.extension)).unwrap_or(&self.files[name]);
         let validators = Validators { entity_tag: asset.tag.clone(), last_modified_unix_secs: None };
         let source = Source::Bytes(Bytes::from_static(asset.bytes));
-        Representation { source, length: asset.bytes.len() as u64, validators, headers }.answer(request)
+        Representation::new(source, asset.bytes.len() as u64, validators, headers).answer(request)
     }
 }
 

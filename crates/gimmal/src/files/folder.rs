@@ -7,15 +7,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gimmal_runtime::{File, blocking};
+use gimmal_runtime::blocking;
 use http::{HeaderValue, StatusCode, header};
 use rustix::io::Errno;
 
 use super::cache::{Cache, CacheId, Entry};
-use super::coding::choose;
+use super::coding::{Coding, choose};
 use super::headers::HeaderRules;
 use super::lookup::{Effort, Found, OpenFile, open_root};
-use super::representation::Representation;
+use super::variant::Variant;
 use super::{Wanted, redirect_to_folder};
 use crate::app::{Route, get};
 use crate::error::Error;
@@ -171,10 +171,15 @@ enum Answer {
 
 impl Folder {
     async fn answer(self: &Arc<Self>, request: &Request) -> Result<Response, Error> {
+        let cache = Cache::of(self.cache, self.stale_after);
+        let below = request.parameter("path").or_else(|| request.path().ends_with('/').then_some(""));
+        if let Some(entry) = below.and_then(|below| cache.get(below)) {
+            return self.send(request, &entry).await;
+        }
         let mut answer = match Wanted::of(request) {
             Wanted::Path(path) => {
-                let segments: Vec<_> = path.segments().collect();
-                self.find(segments.join("/"), path.is_folder()).await?
+                let name = path.segments().collect::<Vec<_>>().join("/");
+                self.find(&cache, below.unwrap_or_default().to_owned(), name, path.is_folder()).await?
             }
             Wanted::Mount => Answer::Redirect,
             Wanted::Nothing => return Ok(StatusCode::NOT_FOUND.into_response()),
@@ -182,7 +187,11 @@ impl Folder {
         if let (Answer::Nothing, Some(fallback)) = (&answer, &self.fallback_file)
             && request.header("accept").is_some_and(|accepted| accepted.contains("text/html"))
         {
-            answer = self.find(fallback.clone(), false).await?;
+            let key = format!(" {fallback}");
+            answer = match cache.get(&key) {
+                Some(entry) => Answer::File(entry),
+                None => self.find(&cache, key, fallback.clone(), false).await?,
+            };
         }
         match answer {
             Answer::File(entry) => self.send(request, &entry).await,
@@ -192,13 +201,14 @@ impl Folder {
         }
     }
 
-    /// Finds what a path below the folder leads to: in the cache, else in the kernel's, else on the disk.
-    async fn find(self: &Arc<Self>, path: String, wants_folder: bool) -> Result<Answer, Error> {
-        let cache = Cache::of(self.cache, self.stale_after);
-        let key = if wants_folder { format!("{path}/") } else { path.clone() };
-        if let Some(entry) = cache.get(&key) {
-            return Ok(Answer::File(entry));
-        }
+    /// Finds what a path below the folder leads to: in the kernel's cache, else on the disk. A file is kept under `key`.
+    async fn find(
+        self: &Arc<Self>,
+        cache: &Rc<Cache>,
+        key: String,
+        path: String,
+        wants_folder: bool,
+    ) -> Result<Answer, Error> {
         let found = match self.look_up(&path, wants_folder, Effort::Cached) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let folder = Arc::clone(self);
@@ -226,26 +236,21 @@ impl Folder {
         if self.precompressed {
             headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
         }
-        let share = |file| Rc::new(File::from_std(file));
+        let compressed = |(coding, file): (Coding, std::fs::File)| {
+            let mut headers = headers.clone();
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name));
+            (coding, Variant::new(file, headers))
+        };
         Entry {
-            file: share(open.file),
-            compressed: open.compressed.into_iter().map(|(coding, file)| (coding, share(file))).collect(),
-            headers,
+            compressed: open.compressed.into_iter().map(compressed).collect(),
+            plain: Variant::new(open.file, headers),
         }
     }
 
     async fn send(&self, request: &Request, entry: &Entry) -> Result<Response, Error> {
         let chosen = choose(request, entry.compressed.iter().map(|(coding, _)| *coding));
         let compressed = entry.compressed.iter().find(|(coding, _)| Some(coding.name) == chosen);
-        let mut headers = entry.headers.clone();
-        let file = match compressed {
-            Some((coding, file)) => {
-                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name));
-                file
-            }
-            None => &entry.file,
-        };
-        let metadata = file.metadata().await?;
-        Ok(Representation::of_file(Rc::clone(file), &metadata, headers).answer(request))
+        let variant = compressed.map_or(&entry.plain, |(_, variant)| variant);
+        Ok(variant.current().await?.answer(request))
     }
 }

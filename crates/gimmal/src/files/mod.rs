@@ -26,6 +26,7 @@ mod listing;
 mod lookup;
 mod representation;
 mod single;
+mod variant;
 
 use gimmal_security::path::SafePath;
 

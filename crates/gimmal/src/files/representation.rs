@@ -11,7 +11,8 @@ use gimmal_http::{EntityTag, Precondition, Ranges, Validators, content_range, un
 use gimmal_runtime::{File, Metadata};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use crate::body::{Body, BoxError, Chunk};
+use crate::body::{Body, BoxError};
+use crate::file_body::FileBody;
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
 
@@ -25,56 +26,69 @@ pub(super) enum Source {
 /// What a resource is at the moment (RFC 9110 section 3.2).
 #[derive(Debug)]
 pub(super) struct Representation {
-    pub(super) source: Source,
-    pub(super) length: u64,
-    pub(super) validators: Validators,
-    /// `Content-Type`, and what else there is to say.
-    pub(super) headers: HeaderMap,
+    source: Source,
+    length: u64,
+    validators: Validators,
+    /// The fields of the whole, shared by all responses that send it.
+    headers: Rc<HeaderMap>,
 }
 
-/// Why the body of a response ended before its end.
-#[derive(Debug, thiserror::Error)]
-#[error("the file has become shorter while it was sent")]
-struct Shrunk;
-
 impl Representation {
-    pub(super) fn of_file(file: Rc<File>, metadata: &Metadata, headers: HeaderMap) -> Self {
-        Self { source: Source::File(file), length: metadata.len, validators: validators(metadata), headers }
+    /// `headers` are `Content-Type`, and what else there is to say.
+    pub(super) fn new(source: Source, length: u64, validators: Validators, mut headers: HeaderMap) -> Self {
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        if let Some(tag) = &validators.entity_tag {
+            headers.insert(header::ETAG, tag.value().clone());
+        }
+        if let Some(seconds) = validators.last_modified_unix_secs {
+            let date = HeaderValue::from_bytes(gimmal_http::Date::at(seconds).as_bytes());
+            headers.insert(header::LAST_MODIFIED, date.expect("a date is a field value"));
+        }
+        Self { source, length, validators, headers: Rc::new(headers) }
+    }
+
+    pub(super) fn of_file(source: Source, metadata: &Metadata, headers: HeaderMap) -> Self {
+        Self::new(source, metadata.len, validators(metadata), headers)
     }
 
     /// Answers a GET or HEAD request.
-    pub(super) fn answer(mut self, request: &Request) -> Response {
+    pub(super) fn answer(&self, request: &Request) -> Response {
         match self.validators.evaluate(request.method(), |name| request.header_all(name)) {
             Precondition::Failed => return StatusCode::PRECONDITION_FAILED.into_response(),
-            Precondition::NotModified => {
-                // RFC 9110 section 15.4.5: what describes the content is left out.
-                for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING] {
-                    self.headers.remove(name);
-                }
-                self.add_validators();
-                return respond(StatusCode::NOT_MODIFIED, self.headers, Body::empty());
-            }
+            Precondition::NotModified => return self.not_modified(),
             Precondition::Holds => {}
         }
-        let ranges = self.ranges(request);
-        self.add_validators();
-        self.headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        let length = self.length;
-        match ranges {
-            Ranges::Whole => {
-                respond(StatusCode::OK, self.headers, body(&self.source, [Part::Range(0..length)].into()))
-            }
+        match self.ranges(request) {
+            Ranges::Whole => Response::new(self.part(&(0..self.length))).with_shared_headers(&self.headers),
             Ranges::Unsatisfiable => StatusCode::RANGE_NOT_SATISFIABLE
                 .into_response()
-                .with_header(header::CONTENT_RANGE, unsatisfied_range(length)),
+                .with_header(header::CONTENT_RANGE, unsatisfied_range(self.length)),
             Ranges::Parts(ranges) => match &ranges[..] {
-                [range] => {
-                    self.headers.insert(header::CONTENT_RANGE, content_range(range, length));
-                    let body = body(&self.source, [Part::Range(range.clone())].into());
-                    respond(StatusCode::PARTIAL_CONTENT, self.headers, body)
-                }
+                [range] => Response::new(self.part(range))
+                    .with_status(StatusCode::PARTIAL_CONTENT)
+                    .with_shared_headers(&self.headers)
+                    .with_header(header::CONTENT_RANGE, content_range(range, self.length)),
                 _ => self.multipart(&ranges),
             },
+        }
+    }
+
+    /// RFC 9110 section 15.4.5: what describes the content is left out.
+    fn not_modified(&self) -> Response {
+        let mut response =
+            Response::default().with_status(StatusCode::NOT_MODIFIED).with_shared_headers(&self.headers);
+        for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::ACCEPT_RANGES] {
+            response.headers_mut().remove(name);
+        }
+        response
+    }
+
+    /// A range, which never passes the end.
+    fn part(&self, range: &Range<u64>) -> Body {
+        match &self.source {
+            // They are in memory: their positions fit.
+            Source::Bytes(bytes) => Body::from(bytes.slice(range.start as usize..range.end as usize)),
+            Source::File(file) => Body::file(FileBody::new(Rc::clone(file), range.clone())),
         }
     }
 
@@ -91,43 +105,44 @@ impl Representation {
         Ranges::parse(field, self.length)
     }
 
-    fn add_validators(&mut self) {
-        if let Some(tag) = &self.validators.entity_tag {
-            self.headers.insert(header::ETAG, tag.value().clone());
-        }
-        if let Some(seconds) = self.validators.last_modified_unix_secs {
-            let date = HeaderValue::from_bytes(gimmal_http::Date::at(seconds).as_bytes());
-            self.headers.insert(header::LAST_MODIFIED, date.expect("a date is a field value"));
-        }
-    }
-
     /// Several ranges as `multipart/byteranges` (RFC 9110 section 14.6).
-    fn multipart(mut self, ranges: &[Range<u64>]) -> Response {
+    fn multipart(&self, ranges: &[Range<u64>]) -> Response {
         let boundary = boundary();
-        let multipart = format!("multipart/byteranges; boundary={boundary}");
-        let multipart = HeaderValue::try_from(multipart).expect("hexadecimal digits are a field value");
-        let media_type = self.headers.insert(header::CONTENT_TYPE, multipart);
         let mut parts = VecDeque::with_capacity(2 * ranges.len() + 1);
         for range in ranges {
             let mut head = format!("\r\n--{boundary}\r\nContent-Range: ").into_bytes();
             head.extend_from_slice(content_range(range, self.length).as_bytes());
-            if let Some(media_type) = &media_type {
+            if let Some(media_type) = self.headers.get(header::CONTENT_TYPE) {
                 head.extend_from_slice(b"\r\nContent-Type: ");
                 head.extend_from_slice(media_type.as_bytes());
             }
             head.extend_from_slice(b"\r\n\r\n");
-            parts.push_back(Part::Text(head.into()));
-            parts.push_back(Part::Range(range.clone()));
+            parts.push_back(Body::from(head));
+            parts.push_back(self.part(range));
         }
-        parts.push_back(Part::Text(format!("\r\n--{boundary}--\r\n").into()));
-        respond(StatusCode::PARTIAL_CONTENT, self.headers, body(&self.source, parts))
+        parts.push_back(Body::from(format!("\r\n--{boundary}--\r\n")));
+        let multipart = format!("multipart/byteranges; boundary={boundary}");
+        let multipart = HeaderValue::try_from(multipart).expect("hexadecimal digits are a field value");
+        Response::new(joined(parts))
+            .with_status(StatusCode::PARTIAL_CONTENT)
+            .with_shared_headers(&self.headers)
+            .with_header(header::CONTENT_TYPE, multipart)
     }
 }
 
-fn respond(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
-    let mut response = Response::new(body).with_status(status);
-    *response.headers_mut() = headers;
-    response
+/// One body after the other, whose lengths are known.
+fn joined(bodies: VecDeque<Body>) -> Body {
+    let length = bodies.iter().filter_map(Body::length).sum();
+    let chunks = stream::try_unfold(bodies, |mut bodies| async move {
+        while let Some(body) = bodies.front_mut() {
+            match body.chunk().await.transpose()? {
+                Some(chunk) => return Ok(Some((chunk, bodies))),
+                None => drop(bodies.pop_front()),
+            }
+        }
+        Ok::<_, BoxError>(None)
+    });
+    Body::sized(length, chunks)
 }
 
 /// A text that no file holds, save by a chance of one in 2^128.
@@ -135,72 +150,6 @@ fn boundary() -> String {
     use std::hash::{BuildHasher, RandomState};
     let random = || RandomState::new().hash_one(0);
     format!("{:016x}{:016x}", random(), random())
-}
-
-/// A piece of a body.
-enum Part {
-    Text(Bytes),
-    Range(Range<u64>),
-}
-
-impl Part {
-    fn len(&self) -> u64 {
-        match self {
-            Self::Text(text) => text.len() as u64,
-            Self::Range(range) => range.end - range.start,
-        }
-    }
-}
-
-fn body(source: &Source, mut parts: VecDeque<Part>) -> Body {
-    let length = parts.iter().map(Part::len).sum();
-    match source {
-        Source::Bytes(bytes) => {
-            let mut chunks = parts.into_iter().map(|part| match part {
-                Part::Text(text) => text,
-                // Ranges never pass the end, and the bytes are in memory: their positions fit.
-                Part::Range(range) => bytes.slice(range.start as usize..range.end as usize),
-            });
-            match (chunks.next(), chunks.len()) {
-                (Some(only), 0) => Body::from(only),
-                (first, _) => {
-                    let chunks: Vec<_> =
-                        first.into_iter().chain(chunks).map(|chunk| Ok(Chunk::from(chunk))).collect();
-                    Body::sized(length, stream::iter(chunks))
-                }
-            }
-        }
-        Source::File(file) => {
-            parts.retain(|part| part.len() > 0);
-            let chunks = stream::try_unfold((Rc::clone(file), parts), |(file, mut parts)| async move {
-                let chunk = next_chunk(&file, &mut parts).await?;
-                Ok(chunk.map(|chunk| (chunk, (file, parts))))
-            });
-            Body::sized(length, chunks)
-        }
-    }
-}
-
-/// The next piece of a body, read from the open file: one that has been replaced since is read to its end all the same.
-async fn next_chunk(file: &File, parts: &mut VecDeque<Part>) -> Result<Option<Chunk>, BoxError> {
-    let range = match parts.pop_front() {
-        None => return Ok(None),
-        Some(Part::Text(text)) => return Ok(Some(text.into())),
-        Some(Part::Range(range)) => range,
-    };
-    let mut chunk = file.read_at(range.start).await?;
-    if chunk.is_empty() {
-        return Err(Shrunk.into());
-    }
-    let left = range.end - range.start;
-    if let Ok(left) = usize::try_from(left) {
-        chunk.truncate(left);
-    }
-    let start = range.start + chunk.len() as u64;
-    if start < range.end {
-        parts.push_front(Part::Range(start..range.end));
-    }
-    Ok(Some(chunk))
 }
 
 /// Inode, time of change to the nanosecond and length: they differ whenever a file is written or replaced.

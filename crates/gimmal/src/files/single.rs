@@ -7,7 +7,7 @@ use gimmal_runtime::{File, blocking};
 use http::{HeaderMap, StatusCode, header};
 
 use super::headers::media_type;
-use super::representation::Representation;
+use super::representation::{Representation, Source};
 use crate::error::Error;
 use crate::request::Request;
 use crate::response::Response;
@@ -46,8 +46,8 @@ pub async fn file(request: &Request, path: impl AsRef<Path>) -> Result<Response,
         }
         Err(error) => return Err(error.into()),
     };
-    let metadata = file.metadata().await?;
+    let metadata = file.metadata()?;
     let headers: HeaderMap =
         media_type.map(|media_type| (header::CONTENT_TYPE, media_type)).into_iter().collect();
-    Ok(Representation::of_file(file, &metadata, headers).answer(request))
+    Ok(Representation::of_file(Source::File(file), &metadata, headers).answer(request))
 }

@@ -11,6 +11,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+#[cfg(feature = "files")]
+use gimmal_runtime::File;
 use gimmal_runtime::{Address, ConnectionId, Core, OutBuf, SendBuf, Stream as Socket};
 use gimmal_security::tls::{ClientCertificate, TlsClientConfig, TlsError, TlsServerConfig, TlsVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -292,6 +294,18 @@ impl Stream {
             tls.check_may_send()?;
         }
         self.socket().poll_send_ready(cx)
+    }
+
+    /// Sends `head`, and behind it a part of a file that the kernel sends by itself, in plain text.
+    #[cfg(feature = "files")]
+    pub(crate) async fn send_file(
+        &self,
+        head: OutBuf,
+        file: &File,
+        position: u64,
+        len: u64,
+    ) -> io::Result<u64> {
+        self.socket().send_file(head, file, position, len).await
     }
 
     /// Waits until the kernel has taken all that was queued.

@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::bulk::BulkBuf;
@@ -254,6 +254,22 @@ impl EpollSocket {
         either!(socket, Socket, |socket| socket.poll_write_ready(cx))
     }
 
+    /// Ready when the socket takes more now, and not only when last heard of.
+    pub(crate) fn poll_takes_more(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_writable(cx))?;
+            let socket = self.socket.borrow();
+            let socket = socket.as_ref().ok_or_else(was_reset)?;
+            let look = either!(socket, Socket, |socket| {
+                socket.try_io(Interest::WRITABLE, || takes_more(socket.as_fd()))
+            });
+            match look {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                looked => return Poll::Ready(looked),
+            }
+        }
+    }
+
     /// Waits until the socket takes more; `false` if it will not any more.
     async fn drains(&self, connection: &Connection) -> bool {
         poll_fn(|cx| {
@@ -302,6 +318,17 @@ impl EpollSocket {
         if let Some(drainer) = self.drainer.take() {
             drainer.wake();
         }
+    }
+}
+
+/// `WouldBlock` if a socket takes nothing at the moment.
+fn takes_more(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let mut look = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: the kernel reads and writes one structure, which lives through the call; it does not wait.
+    match unsafe { libc::poll(&raw mut look, 1, 0) } {
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        1.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -44,7 +44,7 @@ const GETEVENTS: u32 = 1;
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// The operations that the networking ring submits; after set-up it refuses all others.
-pub(crate) const OPERATIONS: [(&str, u8); 10] = [
+pub(crate) const OPERATIONS: [(&str, u8); 11] = [
     ("IORING_OP_ACCEPT", opcode::AcceptMulti::CODE),
     ("IORING_OP_RECV", opcode::RecvMulti::CODE),
     ("IORING_OP_SEND", opcode::Send::CODE),
@@ -55,6 +55,7 @@ pub(crate) const OPERATIONS: [(&str, u8); 10] = [
     ("IORING_OP_CONNECT", opcode::Connect::CODE),
     ("IORING_OP_ASYNC_CANCEL", opcode::AsyncCancel2::CODE),
     ("IORING_OP_FIXED_FD_INSTALL", opcode::FixedFdInstall::CODE),
+    ("IORING_OP_POLL_ADD", opcode::PollAdd::CODE),
 ];
 /// Sets a socket option through the ring (`SOCKET_URING_OP_SETSOCKOPT`), to reset a connection.
 const SET_SOCKET_OPTION: u8 = opcode::SetSockOpt::CODE;

@@ -636,6 +636,11 @@ impl RingSocket {
         connection.closed();
     }
 
+    /// The operation that waits until the socket takes more.
+    pub(crate) fn writable_entry(&self) -> squeue::Entry {
+        addressed!(self, |file| opcode::PollAdd::new(file, libc::POLLOUT as u32).build())
+    }
+
     /// The operation that shuts down sending.
     pub(crate) fn shutdown_entry(&self) -> squeue::Entry {
         addressed!(self, |file| opcode::Shutdown::new(file, libc::SHUT_WR).build())
