@@ -97,4 +97,9 @@ impl FromRequest for Principal {
         let asked = (request.method().as_str(), request.path());
         Err(refuse(Refusal::Unauthenticated, asked, None, &recorder, &[]))
     }
+
+    /// Nobody was refused, so nothing is recorded.
+    async fn from_request_optional(request: &mut Request) -> Result<Option<Self>, Error> {
+        Ok(request.extensions().get::<Self>().cloned())
+    }
 }

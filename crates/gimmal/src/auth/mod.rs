@@ -48,7 +48,7 @@ mod login;
 mod offer;
 #[cfg(feature = "oidc")]
 mod oidc;
-mod recorder;
+pub(crate) mod recorder;
 mod session;
 mod tokens;
 mod users;

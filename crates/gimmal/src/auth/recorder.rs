@@ -17,14 +17,14 @@ static TRACING_ALONE: LazyLock<AuditLog> = LazyLock::new(|| AuditLog::new(std::i
 
 /// Records the events of one request.
 #[derive(Clone)]
-pub(super) struct Recorder {
+pub(crate) struct Recorder {
     log: Option<State<Arc<AuditLog>>>,
     client: Option<IpAddr>,
     request: RequestId,
 }
 
 impl Recorder {
-    pub(super) async fn of(request: &Request) -> Self {
+    pub(crate) async fn of(request: &Request) -> Self {
         // What trusted proxies say comes before what the connection does.
         let client = match request.extensions().get::<ClientAddress>() {
             Some(client) => Some(client.address()),
@@ -38,7 +38,7 @@ impl Recorder {
         self.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
-    pub(super) fn record(&self, event: AuditEvent<'_>, principal: Option<&str>) {
+    pub(crate) fn record(&self, event: AuditEvent<'_>, principal: Option<&str>) {
         let request = self.request.to_string();
         let mut record = AuditRecord::new(event).request(&request);
         if let Some(principal) = principal {

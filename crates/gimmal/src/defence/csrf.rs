@@ -5,15 +5,16 @@ use std::fmt;
 use std::rc::Rc;
 
 use gimmal_security::Finding;
+use gimmal_security::audit::AuditEvent;
 use gimmal_security::cookies::Cookies;
 use gimmal_security::csrf::{
-    CSRF_COOKIE, CsrfBinding, CsrfRefusal, CsrfTokenError, CsrfTokens, OriginCheck, OriginProof,
-    OriginRequest,
+    CSRF_COOKIE, CsrfBinding, CsrfTokenError, CsrfTokens, OriginCheck, OriginProof, OriginRequest,
 };
 use http::{HeaderValue, StatusCode, header};
 
 use super::around::{Around, middleware};
 use super::client_address;
+use crate::auth::recorder::Recorder;
 use crate::body::Body;
 use crate::clock::unix_seconds;
 use crate::error::Error;
@@ -100,7 +101,11 @@ impl CsrfProtection {
             origin: request.header_bytes("origin"),
             sec_fetch_site: request.header_bytes("sec-fetch-site"),
         });
-        let asks = match proof.map_err(refuse_origin)? {
+        let proof = match proof {
+            Ok(proof) => proof,
+            Err(refusal) => return Err(refuse(request, refusal, "the request comes from another site").await),
+        };
+        let asks = match proof {
             OriginProof::Safe | OriginProof::TrustedOrigin => false,
             OriginProof::Bypass(name) => {
                 tracing::debug!(request = %request.id(), name, "a request took a bypass of the CSRF check");
@@ -115,7 +120,9 @@ impl CsrfProtection {
                 (Some(issuer), Some(token)) => issuer.verify(token),
                 _ => Err(CsrfTokenError::Invalid),
             };
-            verified.map_err(|refusal| Error::new(StatusCode::FORBIDDEN, refusal.to_string()))?;
+            if let Err(refusal) = verified {
+                return Err(refuse(request, refusal, &refusal.to_string()).await);
+            }
         }
         if let Some(issuer) = &issuer {
             request.extensions_mut().insert(Rc::clone(issuer));
@@ -124,8 +131,12 @@ impl CsrfProtection {
     }
 }
 
-fn refuse_origin(refusal: CsrfRefusal) -> Error {
-    Error::new(StatusCode::FORBIDDEN, "the request comes from another site").with_source(refusal)
+/// Records a request that may be forged, and gives the answer to it.
+async fn refuse(request: &Request, refusal: impl std::error::Error + 'static, told: &str) -> Error {
+    let (method, path, reason) = (request.method().as_str(), request.path(), refusal.to_string());
+    let event = AuditEvent::CsrfRefused { method, path, reason: &reason };
+    Recorder::of(request).await.record(event, None);
+    Error::new(StatusCode::FORBIDDEN, told.to_owned()).with_source(refusal)
 }
 
 /// Whether a page of another site could make a browser send this, or have it add what authenticates the user.
