@@ -2,9 +2,10 @@
 //
 // The examples are built before: cargo build -p gimmal-examples --examples
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
@@ -21,13 +22,20 @@ before(async () => {
     ],
   });
 });
-after(() => browser?.close());
+/** Those that run, also after a test that has timed out. */
+const children = new Set();
+after(async () => {
+  children.forEach((child) => child.kill('SIGKILL'));
+  await browser?.close();
+});
 
-/** A test that runs against an example on io_uring, and against the same on epoll. */
+/** A test that runs against an example on io_uring, and against the same on epoll. `options` may be a function. */
 export function onBothBackEnds(title, example, options, run) {
   for (const backend of ['uring', 'epoll']) {
     test(`${title} (${backend})`, { timeout: 60_000 }, async () => {
-      const server = await start(example, ['--addr', '127.0.0.1:0', '--cores', '2', '--backend', backend, ...options]);
+      const own = typeof options === 'function' ? await options() : options;
+      const address = own.includes('--addr') ? [] : ['--addr', '127.0.0.1:0'];
+      const server = await start(example, [...address, '--cores', '2', '--backend', backend, ...own]);
       try {
         await run(server);
       } finally {
@@ -41,6 +49,8 @@ export function onBothBackEnds(title, example, options, run) {
 /** Starts an example, and waits until it listens. */
 export async function start(example, options) {
   const child = spawn(EXAMPLES + example, options, { stdio: ['ignore', 'pipe', 'pipe'] });
+  children.add(child);
+  child.on('exit', () => children.delete(child));
   const server = {
     /** What it says on standard output: where it listens, and what to try. */
     said: '',
@@ -61,6 +71,11 @@ export async function start(example, options) {
   return server;
 }
 
+/** Runs an example that ends by itself. */
+export function run(example, options) {
+  return spawnSync(EXAMPLES + example, options, { encoding: 'utf8', timeout: 10_000 });
+}
+
 /** A fresh profile, as another person at another computer. It takes the certificates for development. */
 export async function profile(options = {}) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
@@ -73,7 +88,7 @@ export async function open(url, options) {
   const page = await (await profile(options)).newPage();
   page.complaints = [];
   page.on('pageerror', (error) => page.complaints.push(String(error)));
-  page.on('console', (message) => { if (message.type() === 'error') page.complaints.push(message.text()); });
+  page.on('console', (message) => { if (['error', 'warning'].includes(message.type())) page.complaints.push(message.text()); });
   await page.goto(url);
   return page;
 }
@@ -92,9 +107,19 @@ export async function eventually(check) {
 
 /** The address of another site that has this page. */
 export async function otherSite(html) {
-  const site = createServer((request, response) => response.setHeader('content-type', 'text/html').end(html));
-  site.listen(0, '127.0.0.1');
-  await once(site, 'listening');
-  site.unref();
-  return `http://localhost:${site.address().port}/`;
+  return `http://localhost:${await serve(createServer(), html)}/`;
+}
+
+/** The address of another server of the same site, over HTTPS: on this host, but on another port. */
+export async function neighbour(html) {
+  const options = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+  const made = spawnSync('openssl', [...options, '-subj', '/CN=neighbour', '-keyout', '-'], { encoding: 'utf8' });
+  return `https://127.0.0.1:${await serve(createSecureServer({ key: made.stdout, cert: made.stdout }), html)}/`;
+}
+
+async function serve(server, html) {
+  server.on('request', (request, response) => response.setHeader('content-type', 'text/html').end(html));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return server.unref().address().port;
 }
