@@ -5,8 +5,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gimmal::defence::Defences;
+use gimmal::files::Embedded;
 use gimmal::websocket::{PreparedMessage, WebSocket, WebSocketUpgrade};
-use gimmal::{App, Html, Path, Response, ServerError, State};
+use gimmal::{App, Path, Response, ServerError, State};
 use gimmal_examples::Args;
 use tokio::sync::broadcast;
 
@@ -64,10 +66,12 @@ async fn join(upgrade: WebSocketUpgrade, Path(room): Path<String>, rooms: State<
 
 fn main() -> Result<(), ServerError> {
     let args = Args::read();
-    let app = App::new()
-        .get("/", async || Html(include_str!("chat.html")))
-        .get("/rooms/{room}", join)
-        .state(Rooms::default());
+    let pages = Embedded::new()
+        .file("index.html", include_bytes!("../pages/chat.html"))
+        .file("chat.js", include_bytes!("../pages/chat.js"))
+        .file("style.css", include_bytes!("../pages/style.css"));
+    let app =
+        App::new().get("/rooms/{room}", join).files("/", pages).with(Defences::new()).state(Rooms::default());
     let running = args.server(app).bind(&args.addr).start()?;
     let url = running.url();
     gimmal_examples::serve(running, format!("try: open {url} in two windows"))

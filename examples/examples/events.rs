@@ -4,35 +4,12 @@
 use std::error::Error;
 
 use futures_util::stream;
+use gimmal::defence::Defences;
+use gimmal::files::Embedded;
 use gimmal::sse::{Event, Events, LastEventId};
-use gimmal::{App, Form, Html, State, StatusCode};
+use gimmal::{App, Form, State, StatusCode};
 use gimmal_examples::Args;
 use tokio::sync::watch;
-
-const PAGE: &str = r#"<!doctype html>
-<meta charset="utf-8">
-<title>Events</title>
-<h1>Events</h1>
-<form id="form"><input name="text" autofocus autocomplete="off" maxlength="200"> <button>Send</button></form>
-<p id="state">connecting</p>
-<ul id="list"></ul>
-<script>
-  const list = document.getElementById('list'), state = document.getElementById('state');
-  const events = new EventSource('/events');
-  events.onopen = () => state.textContent = 'connected';
-  events.onerror = () => state.textContent = 'connecting again';
-  events.addEventListener('message', event => {
-    const item = document.createElement('li');
-    item.textContent = event.lastEventId + ': ' + event.data;
-    list.prepend(item);
-  });
-  document.getElementById('form').addEventListener('submit', event => {
-    event.preventDefault();
-    fetch('/messages', { method: 'POST', body: new URLSearchParams(new FormData(event.target)) });
-    event.target.reset();
-  });
-</script>
-"#;
 
 /// All that was written, for whoever connects again; every core waits for the same value.
 type Messages = watch::Sender<Vec<String>>;
@@ -71,11 +48,16 @@ async fn events(LastEventId(last): LastEventId, messages: State<Messages>) -> Ev
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::read();
+    let pages = Embedded::new()
+        .file("index.html", include_bytes!("../pages/events.html"))
+        .file("events.js", include_bytes!("../pages/events.js"))
+        .file("style.css", include_bytes!("../pages/style.css"));
     let app = App::new()
         .state(watch::Sender::new(Vec::<String>::new()))
-        .get("/", async || Html(PAGE))
         .get("/events", events)
-        .post("/messages", write);
+        .post("/messages", write)
+        .files("/", pages)
+        .with(Defences::new());
     let running = args.server(app).bind(&args.addr).start()?;
     let url = running.url();
     let hint = format!(

@@ -1,90 +1,52 @@
-//! An API that takes a JWT, an API key, Basic or Digest, whichever a client has. Run it with
-//! `cargo run --release --example tokens`; it prints a command for each.
+//! An API that takes access tokens of an authorisation server (OAuth 2, RFC 9068). Run it with
+//! `cargo run --release --example tokens`; it prints a token to try it with.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gimmal::auth::{
-    Accounts, Authenticator, MemoryApiKeys, MemoryUsers, Principal, Realm, Requirement, User,
-};
-use gimmal::security::api_key::{ApiKey, StoredApiKey};
-use gimmal::security::digest::{DigestAlgorithm, DigestScheme};
+use gimmal::auth::{Authenticator, Principal, Realm, Requirement};
 use gimmal::security::jwt::{AccessTokenValidator, Algorithm, Issuer, JwkSet, KeySource, SigningKey};
-use gimmal::security::password::Passwords;
-use gimmal::security::{ExposeSecret, SecretString};
-use gimmal::{App, Error, Json, get};
+use gimmal::{App, Error, Json, get, post};
 use gimmal_examples::Args;
 use rcgen::KeyPair;
-use serde::Serialize;
-use serde_json::json;
-
-const PASSWORD: &str = "wonderland is far";
-
-#[derive(Serialize)]
-struct Asked {
-    id: String,
-    mechanism: String,
-    scopes: Vec<String>,
-}
-
-async fn who_am_i(principal: Principal) -> Json<Asked> {
-    Json(Asked {
-        id: principal.id().to_owned(),
-        mechanism: principal.mechanism().to_string(),
-        scopes: principal.scopes().map(str::to_owned).collect(),
-    })
-}
+use serde_json::{Value, json};
 
 const ISSUER: &str = "https://login.example";
 const AUDIENCE: &str = "https://api.example";
 
-/// Stands in for an authorisation server: makes its key, and one token that is good for an hour. With a real one, the
-/// keys are at `KeySource::remote("https://login.example/jwks", ..)`.
-fn authorisation_server(now: u64) -> Result<(KeySource, String), Error> {
+async fn read(principal: Principal) -> Json<Value> {
+    Json(json!({ "for": principal.id(), "scopes": principal.scopes().collect::<Vec<_>>() }))
+}
+
+/// Stands in for an authorisation server: makes its key, and one token that is good for an hour.
+fn authorisation_server() -> Result<(JwkSet, String), Error> {
     let key = SigningKey::from_pkcs8(&KeyPair::generate()?.serialize_der(), Algorithm::ES256, "demo")?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let claims = json!({
         "iss": ISSUER, "aud": AUDIENCE, "sub": "carol", "client_id": "demo", "jti": "1",
-        "iat": now, "exp": now + 3600, "scope": "articles:read articles:write",
+        "iat": now, "exp": now + 3600, "scope": "articles:read",
     });
     let token = claims.as_object().map(|claims| key.sign("at+jwt", claims)).unwrap_or_default();
     let keys = json!({ "keys": [key.public_jwk()] }).to_string();
-    Ok((KeySource::fixed(JwkSet::parse(keys.as_bytes())?), token))
+    Ok((JwkSet::parse(keys.as_bytes())?, token))
 }
 
 fn main() -> Result<(), Error> {
     let args = Args::read();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let realm = Realm::new("Tokens example")?;
-    let password = SecretString::from(PASSWORD);
-    let alice = User::new("alice")
-        .with_password_hash(Passwords::default().hash(&password)?)
-        .with_digest_secret(DigestAlgorithm::Sha256.secret("alice", &realm, &password))
-        .with_scope("articles:read");
-    let accounts = Accounts::new(MemoryUsers::new([alice]));
-    let key = ApiKey::generate("demo")?;
-    let stored = StoredApiKey::new(&key, "robot", now).with_scope("articles:read");
-    let (keys, token) = authorisation_server(now)?;
-
-    let authenticator = Authenticator::new(realm.clone())
-        .jwt(AccessTokenValidator::new(Issuer::new(ISSUER, AUDIENCE, keys)))
-        .api_keys("demo", MemoryApiKeys::new([stored]))
-        .digest(&accounts, DigestScheme::new(realm))
-        .basic(&accounts);
+    let (keys, token) = authorisation_server()?;
+    // Of a real one: KeySource::remote("https://login.example/jwks", ..), which fetches, caches and rotates them.
+    let issuer = Issuer::new(ISSUER, AUDIENCE, KeySource::fixed(keys));
     let app = App::new()
         .deny_by_default()
-        .route("/me", get(who_am_i).require(Requirement::scope("articles:read")))
-        .route("/write", get(who_am_i).require(Requirement::scope("articles:write")))
-        .with(authenticator);
+        .route("/articles", get(read).require(Requirement::scope("articles:read")))
+        .route("/articles", post(read).require(Requirement::scope("articles:write")))
+        .with(Authenticator::new(Realm::new("Articles")?).jwt(AccessTokenValidator::new(issuer)));
 
     let running = args.server(app).bind(&args.addr).start()?;
     let url = running.url();
-    let key = key.expose().expose_secret();
     let hint = format!(
-        "try: curl --include {url}/me\n     \
-         curl {url}/me --user 'alice:{PASSWORD}'\n     \
-         curl {url}/me --digest --user 'alice:{PASSWORD}'\n     \
-         curl {url}/me --header 'X-API-Key: {key}'\n     \
-         curl {url}/write --header 'Authorization: Bearer {token}'\n     \
-         curl --include {url}/write --header 'Authorization: Bearer {key}'"
+        "try: curl --include {url}/articles\n     \
+         curl {url}/articles --header 'Authorization: Bearer {token}'\n     \
+         curl --include --request POST {url}/articles --header 'Authorization: Bearer {token}'"
     );
     Ok(gimmal_examples::serve(running, hint)?)
 }

@@ -4,46 +4,11 @@ use std::error::Error as StdError;
 use std::path::PathBuf;
 
 use clap::Parser;
+use gimmal::defence::Defences;
+use gimmal::files::Embedded;
 use gimmal::multipart::Multipart;
-use gimmal::{App, Error, Html, Json, post};
+use gimmal::{App, Error, Json, post};
 use gimmal_examples::Args;
-
-const PAGE: &str = r#"<!doctype html>
-<meta charset="utf-8">
-<title>Upload</title>
-<h1>Upload</h1>
-<form id="form" action="/upload" method="post" enctype="multipart/form-data">
-  <input type="file" name="file" multiple required> <button>Send</button>
-</form>
-<p><progress id="progress" max="1" value="0"></progress> <span id="percent"></span></p>
-<ul id="list"></ul>
-<script>
-  const form = document.getElementById('form'), list = document.getElementById('list');
-  const progress = document.getElementById('progress'), percent = document.getElementById('percent');
-  form.addEventListener('submit', event => {
-    event.preventDefault();
-    const request = new XMLHttpRequest();
-    request.upload.onprogress = event => {
-      progress.value = event.loaded / event.total;
-      percent.textContent = Math.floor(100 * progress.value) + ' %';
-    };
-    request.onload = () => {
-      list.replaceChildren();
-      const lines = request.status === 200
-        ? JSON.parse(request.responseText).map(file => file.name + ': ' + file.bytes + ' bytes')
-        : [request.status + ' ' + request.responseText];
-      for (const line of lines) {
-        const item = document.createElement('li');
-        item.textContent = line;
-        list.append(item);
-      }
-    };
-    request.onerror = () => percent.textContent = 'the connection broke';
-    request.open('POST', form.action);
-    request.send(new FormData(form));
-  });
-</script>
-"#;
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -80,7 +45,14 @@ fn main() -> Result<(), Box<dyn StdError>> {
     let Options { args, folder, file_bytes_max } = Options::parse();
     gimmal_examples::start_log();
     let upload = async move |form: Multipart| upload(form, folder.clone(), file_bytes_max).await;
-    let app = App::new().get("/", async || Html(PAGE)).route("/upload", post(upload).body_limit(u64::MAX));
+    let pages = Embedded::new()
+        .file("index.html", include_bytes!("../pages/upload.html"))
+        .file("upload.js", include_bytes!("../pages/upload.js"))
+        .file("style.css", include_bytes!("../pages/style.css"));
+    let app = App::new()
+        .route("/upload", post(upload).body_limit(u64::MAX))
+        .files("/", pages)
+        .with(Defences::new());
     let running = args.server(app).bind(&args.addr).start()?;
     let url = running.url();
     gimmal_examples::serve(

@@ -1,13 +1,19 @@
-// An OpenID provider on loopback, for tests.
+// An OpenID provider on loopback, for tests and for the example `oidc_login`: whoever comes may log in under any name.
 //
 // node server.js <redirect URI> <post-logout redirect URI> <back-channel logout URI> <JWK Set of the client "signer">
 //
+// What is left out is that of the example. The environment variable PORT names a port; without it, it is a free one.
 // Prints its issuer identifier on the first line, and ends when its standard input does.
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
 import Provider from 'oidc-provider';
 
-const [redirectUri, postLogoutRedirectUri, backchannelLogoutUri, signerJwks] = process.argv.slice(2);
+const [
+  redirectUri = 'https://127.0.0.1:8080/oidc/callback',
+  postLogoutRedirectUri = 'https://127.0.0.1:8080/',
+  backchannelLogoutUri = 'https://127.0.0.1:8080/oidc/backchannel-logout',
+  signerJwks = '{"keys":[]}',
+] = process.argv.slice(2);
 
 const key = (type, options, alg) => ({
   ...generateKeyPairSync(type, options).privateKey.export({ format: 'jwk' }), alg, use: 'sig', kid: alg,
@@ -58,7 +64,7 @@ const configuration = {
 };
 
 const server = createServer();
-server.listen(0, '127.0.0.1', () => {
+server.listen(process.env.PORT ?? 0, '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
   server.on('request', new Provider(issuer, configuration).callback());
   console.log(issuer);

@@ -125,13 +125,17 @@ impl fmt::Display for Error {
     }
 }
 
+/// With all of its causes, as it is what a `main` that fails prints.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("status", &self.0.status)
-            .field("message", &self.0.message)
-            .field("source", &self.0.source)
-            .finish()
+        write!(f, "{}", self.0.status)?;
+        if let Some(message) = &self.0.message {
+            write!(f, ": {message}")?;
+        }
+        match self.source() {
+            Some(source) => write!(f, ": {}", Chain(source)),
+            None => Ok(()),
+        }
     }
 }
 

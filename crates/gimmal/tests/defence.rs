@@ -2,12 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gimmal::defence::{
     AllowedHosts, ClientAddress, Cors, CorsError, CsrfProtection, CsrfToken, CsrfTokens, Defences,
     JsonLimits, Nonce, OriginCheck, Quota, RateLimit, RedirectTargets, Scheme, TrustedProxies,
 };
+use gimmal::security::audit::{AuditLog, verify};
 use gimmal::test::{TestRequest, TestResponse, TestServer};
 use gimmal::{App, Error, HeaderValue, Html, Json, Path, Query, Redirect, Response, Server, Severity, get};
 use serde::Deserialize;
@@ -61,6 +63,24 @@ fn csrf_cross_site_post() {
     assert_eq!(status(post().header("origin", "http://localhost")), 200);
     // What changes nothing may come from a link anywhere.
     assert_eq!(status(server.get("/").header("sec-fetch-site", "cross-site")), 200);
+}
+
+#[test]
+fn csrf_is_in_the_audit_log() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let app = App::new()
+        .post("/transfer", async || "done")
+        .state(Arc::new(AuditLog::new(file.reopen().unwrap(), None)))
+        .with(Defences::new().csrf(CsrfProtection::default().tokens(CsrfTokens::random())));
+    let server = start(app);
+    let post = || server.post("/transfer").header("cookie", "session=victim");
+    assert_eq!(status(post().header("sec-fetch-site", "cross-site")), 403);
+    assert_eq!(status(post().header("x-csrf-token", "made up")), 403);
+    assert_eq!(status(post().header("sec-fetch-site", "same-origin")), 200);
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    assert_eq!(verify(text.as_bytes(), None).unwrap().sequence, 2);
+    assert!(text.lines().all(|line| line.contains(r#""event":"csrf_refused""#)), "{text}");
+    assert!(text.lines().all(|line| line.contains(r#""path":"/transfer""#)), "{text}");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! API keys: a secret of 256 bits for a program, in a form that scanners for leaked secrets find.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
@@ -207,6 +208,8 @@ pub struct StoredApiKey {
     roles: BTreeSet<String>,
     #[serde(default)]
     scopes: BTreeSet<String>,
+    #[serde(default)]
+    attributes: BTreeMap<String, Value>,
     created_at: u64,
     #[serde(default)]
     expires_at: Option<u64>,
@@ -229,6 +232,7 @@ impl StoredApiKey {
             owner: owner.into(),
             roles: BTreeSet::new(),
             scopes: BTreeSet::new(),
+            attributes: BTreeMap::new(),
             created_at: now,
             expires_at: None,
             last_used_at: None,
@@ -247,6 +251,13 @@ impl StoredApiKey {
     #[must_use]
     pub fn with_scope(mut self, scope: impl Into<String>) -> Self {
         self.scopes.insert(scope.into());
+        self
+    }
+
+    /// Sets an attribute of the principal, for policies.
+    #[must_use]
+    pub fn with_attribute(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.attributes.insert(name.into(), value.into());
         self
     }
 
@@ -275,8 +286,12 @@ impl StoredApiKey {
         if ends.into_iter().flatten().any(|end| now >= end) {
             return Err(ApiKeyError::Expired);
         }
-        let principal =
-            Principal::new(&self.owner, Mechanism::ApiKey, now).with_attribute("api_key", &*self.id);
+        let principal = Principal::new(&self.owner, Mechanism::ApiKey, now);
+        let principal = self
+            .attributes
+            .iter()
+            .fold(principal, |principal, (name, value)| principal.with_attribute(name, value.clone()));
+        let principal = principal.with_attribute("api_key", &*self.id);
         let principal = self.roles.iter().fold(principal, Principal::with_role);
         Ok(self.scopes.iter().fold(principal, Principal::with_scope))
     }
@@ -500,10 +515,12 @@ mod tests {
     fn the_principal_has_what_the_key_may_do() {
         let key = ApiKey::generate("acme").unwrap();
         let stored = StoredApiKey::new(&key, "alice", NOW).with_scope("read").with_role("robot");
+        let stored = stored.with_attribute("department", "news").with_attribute("api_key", "another");
         let principal = stored.verify(&key, NOW + 5).unwrap();
         let expected = Principal::new("alice", Mechanism::ApiKey, NOW + 5)
             .with_scope("read")
             .with_role("robot")
+            .with_attribute("department", "news")
             .with_attribute("api_key", key.id());
         assert_eq!(principal, expected);
     }

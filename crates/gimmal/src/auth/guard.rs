@@ -102,4 +102,9 @@ impl FromRequest for Principal {
     fn needs(needs: &mut Needs) {
         needs.principal();
     }
+
+    /// Nobody was refused, so nothing is recorded.
+    async fn from_request_optional(request: &mut Request) -> Result<Option<Self>, Error> {
+        Ok(request.extensions().get::<Self>().cloned())
+    }
 }

@@ -47,6 +47,14 @@ pub trait FromRequest: Sized {
     /// What the client is told in place of the handler's answer.
     async fn from_request(request: &mut Request) -> Result<Self, Error>;
 
+    /// What an `Option<Self>` is in a handler: by default, `None` in place of a failure.
+    ///
+    /// # Errors
+    /// What the client is told in place of the handler's answer.
+    async fn from_request_optional(request: &mut Request) -> Result<Option<Self>, Error> {
+        Ok(Self::from_request(request).await.ok())
+    }
+
     /// Notes what it needs of the app.
     fn needs(needs: &mut Needs) {
         let _ = needs;
@@ -91,10 +99,10 @@ impl FromRequest for Address {
     }
 }
 
-/// `None` in place of a failure.
+/// As [`FromRequest::from_request_optional`] says.
 impl<T: FromRequest> FromRequest for Option<T> {
     async fn from_request(request: &mut Request) -> Result<Self, Error> {
-        Ok(T::from_request(request).await.ok())
+        T::from_request_optional(request).await
     }
 
     fn needs(needs: &mut Needs) {

@@ -148,8 +148,11 @@ fn nobody_gets_401_and_who_may_not_gets_403() {
 fn what_happened_is_in_the_audit_log_and_no_password_is() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let log = Arc::new(AuditLog::new(file.reopen().unwrap(), None));
-    let service = Service::start(app().audit_log(Arc::clone(&log)));
+    let greet = async |who: Option<Principal>| who.map_or("nobody".to_owned(), |who| who.id().to_owned());
+    let public = get(greet).require(Requirement::Public);
+    let service = Service::start(app().route("/greet", public).audit_log(Arc::clone(&log)));
     let bob = format!("bob:{PASSWORD}");
+    assert_eq!(service.curl(&[], "/greet").body, "nobody");
     service.curl(&[], "/staff/read?token=hunter2");
     service.curl(&["--user", "bob:hunter2"], "/staff/read");
     service.curl(&["--user", "eve\n{\"event\":\"x\"}:hunter2"], "/staff/read");

@@ -9,6 +9,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretSlice};
 use thiserror::Error;
 
+use crate::random;
+
+/// Bytes that a secret has at least.
+const SECRET_LEN_MIN: usize = 32;
+
 /// The secrets under which cookies are signed or sealed: one current, and older ones that still open what they closed.
 ///
 /// The name of the cookie and the time until which the value holds are part of what is protected: no value can be moved
@@ -45,6 +50,16 @@ impl CookieKeys {
     /// [`WeakCookieKey`] if it is shorter.
     pub fn new(secret: &SecretSlice<u8>) -> Result<Self, WeakCookieKey> {
         Ok(Self { keys: vec![Key::derive(secret)?] })
+    }
+
+    /// Signs and seals under a new secret that this process alone knows: its cookies are worth nothing after a restart.
+    ///
+    /// # Panics
+    /// If the operating system has no randomness.
+    #[must_use]
+    pub fn random() -> Self {
+        let secret = random::bytes::<SECRET_LEN_MIN>().to_vec().into();
+        Self::new(&secret).expect("the secret is as long as it has to be")
     }
 
     /// Still takes what was signed or sealed under `secret`. To rotate, make the current secret a previous one, and
@@ -134,7 +149,7 @@ impl Key {
     /// Two keys of one secret, so that neither can stand in for the other (RFC 5869).
     fn derive(secret: &SecretSlice<u8>) -> Result<Self, WeakCookieKey> {
         let secret = secret.expose_secret();
-        if secret.len() < 32 {
+        if secret.len() < SECRET_LEN_MIN {
             return Err(WeakCookieKey);
         }
         let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, b"gimmal cookies").extract(secret);

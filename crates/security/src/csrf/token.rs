@@ -96,6 +96,16 @@ impl CsrfTokens {
         Ok(Self { mac: mac(key)?, previous: None, lifetime_seconds: 12 * 3600 })
     }
 
+    /// Tokens under a new key that this process alone knows: a page from before a restart has to be loaded again.
+    ///
+    /// # Panics
+    /// If the operating system has no randomness.
+    #[must_use]
+    pub fn random() -> Self {
+        let key = random::bytes::<KEY_LEN_MIN>().to_vec().into();
+        Self::new(&key).expect("the key is as long as it has to be")
+    }
+
     /// Goes on to accept tokens that were issued under an earlier key, while keys are rotated.
     ///
     /// # Errors

@@ -6,11 +6,11 @@ use thiserror::Error;
 
 use crate::Origin;
 
-/// The features that browsers know and that ask for something of the user or the device.
-const FEATURES: [&str; 24] = [
+/// The features that browsers know and that ask for something of the user or the device. Without those that Chromium
+/// knows on some systems alone (`bluetooth`, `web-share`): elsewhere it warns of them on every page.
+const FEATURES: [&str; 22] = [
     "accelerometer",
     "autoplay",
-    "bluetooth",
     "browsing-topics",
     "camera",
     "display-capture",
@@ -30,7 +30,6 @@ const FEATURES: [&str; 24] = [
     "screen-wake-lock",
     "serial",
     "usb",
-    "web-share",
     "xr-spatial-tracking",
 ];
 
