@@ -13,7 +13,7 @@ use clap::Parser;
 use gimmal::auth::{
     Authenticator, MemorySessionStore, OidcLogin, Principal, Realm, Requirement, SessionOptions, Sessions,
 };
-use gimmal::defence::{Csp, Defences, Directive, SecurityHeaders, Source};
+use gimmal::defence::{Csp, Defences, Directive, Source};
 use gimmal::files::Embedded;
 use gimmal::security::SecretString;
 use gimmal::security::client_authentication::ClientAuthentication;
@@ -71,7 +71,7 @@ fn app(issuer: &str, client_id: &str, site: &str) -> Result<App, Error> {
         .route("/account", get(page).require(Requirement::Authenticated))
         .nest("/oidc", login.routes(&sessions))
         .files("/", Route::from(style).require(Requirement::Public))
-        .with(Defences::new().security_headers(SecurityHeaders::default().with_csp(policy)))
+        .with(Defences::new().csp(policy))
         .with(sessions)
         .with(Authenticator::new(Realm::new("Shop")?).login_page("/oidc/login")))
 }

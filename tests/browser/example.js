@@ -88,7 +88,11 @@ export async function open(url, options) {
   const page = await (await profile(options)).newPage();
   page.complaints = [];
   page.on('pageerror', (error) => page.complaints.push(String(error)));
-  page.on('console', (message) => { if (['error', 'warning'].includes(message.type())) page.complaints.push(message.text()); });
+  page.on('console', (message) => {
+    const isComplaint = ['error', 'warning'].includes(message.type());
+    // What is no page has no icon.
+    if (isComplaint && !message.location().url.endsWith('/favicon.ico')) page.complaints.push(message.text());
+  });
   await page.goto(url);
   return page;
 }

@@ -2,6 +2,7 @@
 
 use gimmal_security::allowed_hosts::AllowedHosts;
 use gimmal_security::cors::Cors;
+use gimmal_security::csp::Csp;
 use gimmal_security::forwarded::TrustedProxies;
 use gimmal_security::security_headers::{ReferrerPolicy, SecurityHeaders};
 use gimmal_security::{Finding, Severity};
@@ -93,6 +94,29 @@ impl Defences {
     #[must_use]
     pub fn security_headers(mut self, headers: SecurityHeaders) -> Self {
         self.headers = Some(headers);
+        self
+    }
+
+    /// Sets the Content-Security-Policy, and leaves the other security headers as they are.
+    ///
+    /// ```
+    /// use gimmal::defence::{Csp, Defences, Directive, Source};
+    /// use gimmal::test::TestServer;
+    /// use gimmal::{App, Html};
+    ///
+    /// // A form of this site leads on to another one.
+    /// let policy = Csp::strict().allow(Directive::FormAction, Source::host("https://login.example")?).build()?;
+    /// let app = App::new().get("/", async || Html("<!doctype html>")).with(Defences::new().csp(policy));
+    ///
+    /// let response = TestServer::start(app)?.get("/").send()?;
+    /// let policy = response.header("content-security-policy").unwrap();
+    /// assert!(policy.contains("form-action 'self' https://login.example;"), "{policy}");
+    /// assert_eq!(response.header("referrer-policy"), Some("same-origin"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn csp(mut self, csp: Csp) -> Self {
+        self.headers = self.headers.map(|headers| headers.with_csp(csp));
         self
     }
 
