@@ -43,6 +43,8 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]
         + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+        # An authority cannot be a server.
+        + ["-addext", "basicConstraints=critical,CA:FALSE"]
         + ["-keyout", str(key), "-out", str(certificate)],
         check=True,
         capture_output=True,

@@ -144,12 +144,39 @@ pub(crate) struct Chain<'a>(pub(crate) &'a (dyn StdError + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut told = self.0.to_string();
+        f.write_str(&told)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let text = error.to_string();
+            // Many errors tell their cause themselves.
+            if !told.ends_with(&text) {
+                write!(f, ": {text}")?;
+                told = text;
+            }
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the server cannot be reached: {0}")]
+    struct Telling(#[source] io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("upstream a")]
+    struct Silent(#[source] Telling);
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let error = Silent(Telling(io::Error::other("refused")));
+        assert_eq!(Chain(&error).to_string(), "upstream a: the server cannot be reached: refused");
     }
 }

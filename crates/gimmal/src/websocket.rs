@@ -273,8 +273,7 @@ pub struct WebSocket {
     stream: Stream,
     decoder: RefCell<Decoder>,
     encoder: RefCell<Encoder>,
-    /// Received, and not decoded yet.
-    input: RefCell<Chunk>,
+    input: RefCell<Input>,
     output: Rc<RefCell<Output>>,
     keep_alive: Duration,
     /// The peer's next bytes are waited for.
@@ -284,6 +283,48 @@ pub struct WebSocket {
     /// Nothing more will be received.
     ended: Cell<bool>,
     close_code: Cell<Option<CloseCode>>,
+}
+
+/// Received, and not decoded yet. It is unmasked where it lies: in the buffer in which it came, or in a copy if others can
+/// see that.
+enum Input {
+    Received(Chunk),
+    /// From this place on.
+    Copied(Vec<u8>, usize),
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Self::Received(Chunk::new())
+    }
+}
+
+impl Input {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Received(chunk) => chunk.is_empty(),
+            Self::Copied(bytes, at) => bytes.len() == *at,
+        }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        if let Self::Received(chunk) = self
+            && chunk.try_mut().is_none()
+        {
+            *self = Self::Copied(chunk.to_vec(), 0);
+        }
+        match self {
+            Self::Received(chunk) => chunk.try_mut().unwrap_or_default(),
+            Self::Copied(bytes, at) => &mut bytes[*at..],
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Received(chunk) => chunk.advance(count),
+            Self::Copied(_, at) => *at += count,
+        }
+    }
 }
 
 /// Frames that wait for those of the messages that have been received already.
@@ -325,7 +366,7 @@ impl WebSocket {
             }
             self.output.borrow_mut().flush(&self.stream);
             match ready!(self.poll_bytes(cx)) {
-                Ok(bytes) if !bytes.is_empty() => drop(self.input.replace(bytes)),
+                Ok(bytes) if !bytes.is_empty() => drop(self.input.replace(Input::Received(bytes))),
                 Ok(_) => {
                     self.ended.set(true);
                     return Poll::Ready(Some(Err(SocketError::Disconnected)));
@@ -370,18 +411,9 @@ impl WebSocket {
     /// Works on what was received until a message is whole.
     fn decode(&self) -> Result<Option<Message>, WebSocketError> {
         let mut input = self.input.take();
-        let mut owned;
         let mut decoder = self.decoder.borrow_mut();
         while !input.is_empty() {
-            // What other handles can see must not be unmasked in place.
-            let bytes = match input.try_mut() {
-                Some(bytes) => bytes,
-                None => {
-                    owned = input.to_vec();
-                    &mut owned
-                }
-            };
-            let decoded = decoder.decode(bytes)?;
+            let decoded = decoder.decode(input.bytes())?;
             let message = match decoded.event {
                 Some(Event::Text(text)) => Some(Message::Text(text.into_owned())),
                 Some(Event::Binary(bytes)) => Some(Message::Binary(bytes.into_owned().into())),

@@ -1,5 +1,6 @@
 //! The HTTP client over TLS: against our server, OpenSSL and Python, and servers that are not to be trusted.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
@@ -111,6 +112,40 @@ fn a_server_that_is_not_the_one_that_was_asked_for_gets_no_request() {
                 }
                 error => assert!(matches!(error, ClientError::Roots(_)), "{error}"),
             }
+        }
+    });
+}
+
+/// What `openssl req -x509` makes is an authority unless it is told otherwise, and no authority is a server.
+#[test]
+fn a_self_signed_certificate_that_is_no_servers_is_refused_with_the_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("self.pem"), folder.path().join("self.key"));
+    let mut cases = Vec::new();
+    for extra in [&[][..], &["-addext", "basicConstraints=critical,CA:FALSE"]] {
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+            .args(extra)
+            .args([OsStr::new("-keyout"), key.as_os_str(), OsStr::new("-out"), certificate.as_os_str()])
+            .output()
+            .expect("openssl is installed: these tests need it");
+        assert!(made.status.success(), "{made:?}");
+        let openssl = SServer::start(&certificate, &key, &["-www"]);
+        let tls = TlsClientConfig::builder().roots_file(&certificate).build().unwrap();
+        cases.push((openssl, tls));
+    }
+    let addresses = [cases[0].0.address, cases[1].0.address];
+    let configs = [cases[0].1.clone(), cases[1].1.clone()];
+    on_a_core(move || {
+        let [authority, server] = configs.each_ref().map(client_of);
+        async move {
+            let error = authority.get(url(addresses[0], "/")).send().await.unwrap_err();
+            let ClientError::Handshake { source, .. } = &error else { panic!("{error}") };
+            let TlsError::Certificate(CertificateProblem::Rule(rule)) = source else { panic!("{error}") };
+            assert_eq!(&**rule, "CaUsedAsEndEntity");
+            assert!(error.to_string().contains("CA:FALSE"), "{error}");
+            assert_eq!(server.get(url(addresses[1], "/")).send().await.unwrap().status(), 200);
         }
     });
 }

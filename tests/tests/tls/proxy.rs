@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gimmal::client::ClientOptions;
 use gimmal::proxy::{HealthCheck, Proxy};
 use gimmal::tls::{ClientAuth, TlsClientConfig};
 use gimmal::websocket::WebSocketUpgrade;
@@ -211,6 +212,8 @@ fn a_plain_proxy_takes_its_clients_to_tls_upstreams() {
         let upstream = scene.serve(App::new().fallback(show), backend);
         let name = format!("host: localhost:{}\n", upstream.address().port());
         let proxy = Proxy::new([url(upstream.address())]).unwrap().tls(trusting(&scene)).upstream_host();
+        // What was said of TLS stays.
+        let proxy = proxy.client_options(ClientOptions::default());
         let proxy = proxied(&scene, proxy, backend);
         let answer = Client::connect(proxy.address_of(1)).get("/");
         assert!(answer.text().contains(&name), "{backend:?}: {}", answer.text());

@@ -185,10 +185,14 @@ impl Proxy {
     }
 
     /// Time-outs, limits and connections towards upstreams. By default those of
-    /// [`ClientOptions`], but 5 s to connect, and 1000 idle connections to each.
+    /// [`ClientOptions`], but 5 s to connect, and 1000 idle connections to each. What [`tls`](Self::tls) was told stays,
+    /// unless these options have a configuration of their own.
     #[must_use]
     pub fn client_options(self, options: ClientOptions) -> Self {
-        self.change(|plan| plan.client = options)
+        self.change(|plan| {
+            let before = std::mem::replace(&mut plan.client, options);
+            plan.client.tls = plan.client.tls.take().or(before.tls);
+        })
     }
 
     /// How `https` upstreams are spoken to: whose certificates are trusted, and what the proxy proves itself with. By

@@ -95,14 +95,16 @@ impl Tls {
         }
         let received_early = result?.early_bytes;
         self.early_bytes.set(self.early_bytes.get() + received_early);
-        // Plaintext is shorter than the ciphertext that it came in, and goes back to where that lay.
+        // Plaintext is mostly shorter than the ciphertext that it came in, and goes back to where that lay.
         match received.try_mut() {
             Some(bytes) if plaintext.len() <= bytes.len() => {
                 bytes[..plaintext.len()].copy_from_slice(&plaintext);
                 received.truncate(plaintext.len());
                 Ok(received)
             }
-            _ => Ok(Chunk::from(plaintext.to_vec())),
+            _ if plaintext.len() < plaintext.capacity() / 2 => Ok(Chunk::from(plaintext.to_vec())),
+            // The end of a record that came in several pieces.
+            _ => Ok(Chunk::from(std::mem::take(&mut *plaintext))),
         }
     }
 

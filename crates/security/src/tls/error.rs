@@ -143,6 +143,13 @@ pub enum CertificateProblem {
     /// Its public key is not one of the pinned ones.
     #[error("its public key is not pinned: if the server has a new key, pin that one as well")]
     NotPinned,
+    /// It breaks a rule for certificates (RFC 5280), which the text names. `CaUsedAsEndEntity` is the usual one: an
+    /// authority's certificate, as `openssl req -x509` makes them, cannot be a server's own.
+    #[error(
+        "it breaks a rule for certificates ({0}): issue it anew; to be its own root, one that `openssl req -x509` makes \
+         needs -addext basicConstraints=critical,CA:FALSE"
+    )]
+    Rule(Box<str>),
     /// It cannot be read.
     #[error("it is malformed")]
     Malformed,
@@ -220,6 +227,7 @@ impl From<&CertificateError> for CertificateProblem {
             | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Self::BadSignature,
             // Only our own check of pins says this.
             CertificateError::ApplicationVerificationFailure => Self::NotPinned,
+            CertificateError::Other(rule) => Self::Rule(rule.to_string().into()),
             _ => Self::Malformed,
         }
     }

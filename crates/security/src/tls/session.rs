@@ -239,7 +239,7 @@ impl TlsSession {
         while !self.held.is_empty() && !self.peer_closed {
             let taken;
             (taken, rest) = rest.split_at_mut(missing(&self.held).min(rest.len()));
-            self.held.extend_from_slice(taken);
+            self.hold(taken);
             if self.held.len() > self.held_bytes_max() {
                 return Err(TlsError::TooLarge);
             }
@@ -255,12 +255,21 @@ impl TlsSession {
         }
         if self.held.is_empty() && !self.peer_closed {
             let consumed = self.drive(rest, plaintext, out, received)?;
-            self.held.extend_from_slice(&rest[consumed..]);
+            self.hold(&rest[consumed..]);
         }
         if self.peer_closed {
             self.held = Vec::new();
         }
         Ok(())
+    }
+
+    /// Keeps the next bytes of a record. There is room for all of it at once, but never for much more than has come.
+    fn hold(&mut self, bytes: &[u8]) {
+        let missing = missing(bytes);
+        if self.held.is_empty() && missing <= 2 * bytes.len() {
+            self.held.reserve_exact(bytes.len() + missing);
+        }
+        self.held.extend_from_slice(bytes);
     }
 
     /// How much may be held. rustls looks at all pieces of a message whenever another comes, so that a peer that cuts
