@@ -1,7 +1,8 @@
-//! The hot parts of the codec and of an app, each ready to be run over and over.
+//! The hot parts of the codec and of an app, and its guards, each ready to be run over and over.
 
 mod app;
 mod codec;
+mod guards;
 
 use std::fmt;
 
@@ -46,5 +47,5 @@ impl fmt::Debug for Piece {
 /// All of them, group by group.
 #[must_use]
 pub fn all() -> Vec<Piece> {
-    codec::pieces().into_iter().chain(app::pieces()).collect()
+    codec::pieces().into_iter().chain(app::pieces()).chain(guards::pieces()).collect()
 }

@@ -432,8 +432,11 @@ async fn exchange(connection: &Rc<Connection>, mut head: Box<Head>, out: &mut Ou
             }
         }
     };
+    let router = &connection.service.router;
     if responding.panicked() {
         endpoint.complete(&mut response, connection.is_tls());
+    } else if connection.is_early.get() && router.is_too_early(&endpoint) {
+        router.root().complete(&mut response, connection.is_tls());
     }
     drop(responding);
 

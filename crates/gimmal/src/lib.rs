@@ -72,6 +72,11 @@ mod upgrade;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 
+/// The examples of the threat model compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/SECURITY.md")]
+struct ThreatModel;
+
 pub use app::{App, Route, any, connect, delete, get, head, options, patch, post, put};
 pub use body::{Body, BodyError, BoxError, Chunk, Incoming};
 pub use bytes::Bytes;

@@ -565,6 +565,11 @@ impl Router {
         Rc::clone(self.states.get(&TypeId::of::<T>())?).downcast().ok()
     }
 
+    /// Whether it is the answer to what came too early, which no middleware stands around.
+    pub(crate) fn is_too_early(&self, endpoint: &Rc<Endpoint>) -> bool {
+        Rc::ptr_eq(endpoint, &self.too_early)
+    }
+
     /// What answers where no route does, with the middleware of the app itself around it.
     pub(crate) fn root(&self) -> &Endpoint {
         &self.fallbacks[0]

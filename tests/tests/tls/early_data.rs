@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use gimmal::defence::Defences;
 use gimmal::{App, get};
 use gimmal_tests::{BACKENDS, Client, TlsClient, server};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -44,7 +45,8 @@ fn early_data_reaches_routes_that_are_safe_to_replay_alone() {
         let app = App::new()
             .route("/safe", get(async || "safe").replay_safe())
             .get("/unsafe", async || "unsafe")
-            .post("/", async |body: gimmal::Bytes| body);
+            .post("/", async |body: gimmal::Bytes| body)
+            .with(Defences::new());
         let tls = scene.builder().dangerous_early_data(4096).build().unwrap();
         let served = Served::start(server(app, backend).bind_tls("127.0.0.1:0", &tls));
 
@@ -56,7 +58,10 @@ fn early_data_reaches_routes_that_are_safe_to_replay_alone() {
         client.send("afe HTTP/1.1\r\nHost: localhost\r\n\r\nGET /unsafe HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let safe = client.message();
         assert_eq!((safe.status, safe.text()), (200, "safe"), "{backend:?}");
-        assert_eq!(client.message().status, 425, "{backend:?}: it came early");
+        let refused = client.message();
+        assert_eq!(refused.status, 425, "{backend:?}: it came early");
+        assert_eq!(refused.header("x-frame-options"), Some("DENY"), "{backend:?}");
+        assert!(refused.header("strict-transport-security").is_some(), "{backend:?}");
         assert_eq!(client.message().status, 425, "{backend:?}: some of it came early");
         assert_eq!(client.message().text(), "unsafe", "{backend:?}: it did not come early");
         assert_eq!(client.get("/unsafe").text(), "unsafe", "{backend:?}");

@@ -187,6 +187,12 @@ impl Accounts {
         self.0.attempts.failures(&self.0.store.canonical(name), Instant::now())
     }
 
+    /// KiB that Argon2 has written so far, over all hashes that were made or verified: how busy logins keep the machine.
+    #[must_use]
+    pub fn work_kib(&self) -> u64 {
+        self.0.passwords.work_kib()
+    }
+
     /// Runs slow work on a thread for it, when its turn has come.
     async fn in_turn<T: Send + 'static>(
         &self,

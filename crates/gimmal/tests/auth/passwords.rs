@@ -54,6 +54,23 @@ fn brute_force_is_slowed_down_and_locked_out() {
     assert_eq!(service.curl(&[], "/plaintext").status, 200);
 }
 
+/// Counted, not timed: an unknown user takes the work that a wrong password does, and gets the same answer.
+#[test]
+fn user_enumeration_by_timing() {
+    let accounts = Accounts::new(MemoryUsers::new([alice(), User::new("bob")]));
+    let service = service(&accounts);
+    let ask = |user: &str| {
+        let before = accounts.work_kib();
+        let answer = service.curl(&["--user", user], "/");
+        let challenges: Vec<String> = answer.challenges().into_iter().map(str::to_owned).collect();
+        (answer.status, answer.body.clone(), challenges, accounts.work_kib() - before)
+    };
+    let wrong = ask("alice:wrong");
+    assert!(wrong.0 == 401 && wrong.3 > 0, "{wrong:?}");
+    assert_eq!(ask("nobody:wrong"), wrong);
+    assert_eq!(ask("bob:wrong"), wrong, "bob has no password");
+}
+
 /// A hundred logins at a time are hashed in turn, and the only core goes on to answer.
 #[test]
 fn a_login_flood_stalls_nobody_else() {

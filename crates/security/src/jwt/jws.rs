@@ -146,6 +146,70 @@ mod tests {
         assert_eq!(verify(&spoiled(&token), &keys), Err(TokenError::Signature));
     }
 
+    /// What the examples of RFC 7520 sign, which is no JSON: "It's a dangerous business, Frodo ...".
+    const FRODO: &str = "SXTigJlzIGEgZGFuZ2Vyb3VzIGJ1c2luZXNzLCBGcm9kbywgZ29pbmcgb3V0IHlvdXIgZG9vci4gWW91IHN0ZXAgb250byB0aGUgcm9hZCwgYW5kIGlmIHlvdSBkb24ndCBrZWVwIHlvdXIgZmVldCwgdGhlcmXigJlzIG5vIGtub3dpbmcgd2hlcmUgeW91IG1pZ2h0IGJlIHN3ZXB0IG9mZiB0by4";
+
+    /// Checks the signature alone, of whatever is signed.
+    fn verify_signature(
+        token: &str,
+        key_id: Option<&str>,
+        algorithm: Algorithm,
+        keys: &JwkSet,
+    ) -> Result<(), TokenError> {
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let jws =
+            Jws { algorithm, key_id: None, token_type: None, signed, signature, claims: Map::default() };
+        jws.verify(keys.find(key_id, algorithm).ok_or(TokenError::UnknownKey)?)
+    }
+
+    /// RFC 7520 section 4.1.
+    #[test]
+    fn rs256_of_the_cookbook() {
+        let token = format!(
+            "eyJhbGciOiJSUzI1NiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9.{FRODO}.MRjdkly7_-oTPTS3AXP41iQ\
+             IGKa80A0ZmTuV5MEaHoxnW2e5CZ5NlKtainoFmKZopdHM1O2U4mwzJdQx996ivp83xuglII7PNDi84wnB-BDkoBwA78185hX-Es4JIwm\
+             DLJK3lfWRa-XtL0RnltuYv746iYTh_qHRD68BNt1uSNCrUCTJDt5aAE6x8wW1Kt9eRo4QPocSadnHXFxnt8Is9UzpERV0ePPQdLuW3IS\
+             _de3xyIrDaLGdjluPxUAhb6L2aXic1U12podGU0KLUQSE_oI-ZnmKJ3F4uOZDnd6QZWJushZ41Axf_fcIe8u9ipH84ogoree7vjbU5y1\
+             8kDquDg"
+        );
+        let keys = br#"{"keys":[{"kty":"RSA","kid":"bilbo.baggins@hobbiton.example","use":"sig","e":"AQAB","n":"n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw"}]}"#;
+        let keys = JwkSet::parse(keys).unwrap();
+        let verify = |token: &str, algorithm| {
+            verify_signature(token, Some("bilbo.baggins@hobbiton.example"), algorithm, &keys)
+        };
+        assert_eq!(verify(&token, Algorithm::RS256), Ok(()));
+        assert_eq!(verify(&spoiled(&token), Algorithm::RS256), Err(TokenError::Signature));
+        assert_eq!(verify(&token, Algorithm::PS256), Err(TokenError::Signature));
+        assert_eq!(verify(&token, Algorithm::HS256), Err(TokenError::UnknownKey));
+    }
+
+    /// RFC 7520 section 4.4.
+    #[test]
+    fn hs256_of_the_cookbook() {
+        let token = format!(
+            "eyJhbGciOiJIUzI1NiIsImtpZCI6IjAxOGMwYWU1LTRkOWItNDcxYi1iZmQ2LWVlZjMxNGJjNzAzNyJ9.{FRODO}.\
+             s0h6KThzkfBBBkLspW1h84VsJZFTsPPqMDA7g1Md7p0"
+        );
+        let secret = URL_SAFE_NO_PAD.decode("hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg").unwrap();
+        let keys = JwkSet::from_shared_secret(&SecretSlice::from(secret), Algorithm::HS256).unwrap();
+        assert_eq!(verify_signature(&token, None, Algorithm::HS256, &keys), Ok(()));
+        let forged = verify_signature(&spoiled(&token), None, Algorithm::HS256, &keys);
+        assert_eq!(forged, Err(TokenError::Signature));
+    }
+
+    /// RFC 8037 appendix A.4.
+    #[test]
+    fn ed25519_of_the_rfc() {
+        let token = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dW\
+                     bhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+        let keys =
+            br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+        let keys = JwkSet::parse(keys).unwrap();
+        assert_eq!(verify_signature(token, None, Algorithm::EdDSA, &keys), Ok(()));
+        let forged = verify_signature(&spoiled(token), None, Algorithm::EdDSA, &keys);
+        assert_eq!(forged, Err(TokenError::Signature));
+    }
+
     /// RFC 7519 section 6.1: the unsecured token.
     #[test]
     fn alg_none_of_the_rfc() {
