@@ -415,14 +415,13 @@ impl RingSocket {
     /// is worth a send of its own, without copying.
     pub(crate) fn start_send(&self, connection: &Rc<Connection>) {
         let mut transmit = self.transmit.borrow_mut();
-        // A connection that was reset and is sent to again is listed twice.
+        // A reset has started it already.
         if transmit.op.is_some() {
             return;
         }
         let is_small = |piece: &[u8]| piece.len() < ZERO_COPY_BYTES_MIN;
         let next_is_small = transmit.queue.front().is_some_and(|next| is_small(next));
         match transmit.in_flight.take() {
-            // A reset has come in between.
             None => {}
             Some(InFlight::One { data: Held::Alone(first), .. }) if next_is_small && is_small(&first) => {
                 transmit.queue.push_front(first);
@@ -557,11 +556,12 @@ impl RingSocket {
         if self.reset.get() == Reset::No {
             self.reset.set(Reset::Asked);
         }
+        // What waited for the turn goes as far as it can: half an answer tells the peer more than none.
+        self.start_send(connection);
         let mut transmit = self.transmit.borrow_mut();
         transmit.queue.clear();
-        match transmit.op {
-            Some(key) => connection.core.ring().cancel(key),
-            None => transmit.in_flight = None,
+        if let Some(key) = transmit.op {
+            connection.core.ring().cancel(key);
         }
         drop(transmit);
         if self.closing.get() {
