@@ -1,5 +1,6 @@
 //! Certificates from ACME servers: obtained, renewed in time, and put to use while the server runs.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use gimmal_runtime::{Core, blocking};
@@ -63,10 +64,16 @@ impl Acme {
         unanswerable.map(|certificate| certificate.client.names().join(", "))
     }
 
-    /// Keeps all certificates valid for as long as the core runs.
-    pub(crate) fn keep(&self, core: &Core) {
+    /// Keeps all certificates valid until the core begins to stop, which no ACME server holds up.
+    pub(crate) fn keep(&self, core: &Rc<Core>) {
         for certificate in self.certificates.iter().filter(|certificate| !certificate.responders.is_empty()) {
-            core.spawn(certificate.clone().keep());
+            let (certificate, stopping) = (certificate.clone(), Rc::clone(core));
+            core.spawn(async move {
+                tokio::select! {
+                    () = stopping.draining() => {}
+                    () = certificate.keep() => {}
+                }
+            });
         }
     }
 }
@@ -92,6 +99,7 @@ impl AcmeCertificate {
         };
     }
 
+    /// Renews it whenever that is due, for ever.
     async fn keep(self) {
         let names = self.client.names().join(", ");
         let mut failures = 0;

@@ -47,6 +47,8 @@ pub struct Core {
     ring: Option<RefCell<Ring>>,
     /// Connections whose receive found no buffer.
     pub(crate) starved: RefCell<Vec<Rc<Connection>>>,
+    /// Connections whose next send is handed over with the next turn.
+    sending: RefCell<Vec<Rc<Connection>>>,
     tasks: Tasks,
     heartbeat: Arc<Heartbeat>,
     driver: RefCell<Option<Waker>>,
@@ -95,6 +97,7 @@ impl Core {
             file_buffers: parts.file_buffers,
             ring: parts.ring.map(RefCell::new),
             starved: RefCell::default(),
+            sending: RefCell::default(),
             tasks: Tasks::default(),
             heartbeat: parts.heartbeat,
             driver: RefCell::default(),
@@ -370,6 +373,7 @@ impl Core {
         self.clock.refresh();
         let mut busy = self.take_posts();
         if let Some(ring) = &self.ring {
+            self.start_sends();
             let mut completions = self.completions.take();
             ring.borrow_mut().turn(&mut completions)?;
             busy |= !completions.is_empty();
@@ -402,6 +406,20 @@ impl Core {
             Some(op) => dispatch(op, completion),
             None => tracing::error!(?completion, "a completion came for an operation that is not in flight"),
         }
+    }
+
+    /// Has what a connection sends handed over with the next turn, together with what is queued on it until then.
+    pub(crate) fn send_soon(&self, connection: &Rc<Connection>) {
+        self.sending.borrow_mut().push(Rc::clone(connection));
+        self.rouse();
+    }
+
+    fn start_sends(&self) {
+        let mut sending = self.sending.take();
+        for connection in sending.drain(..) {
+            with_ring(&connection, |socket| socket.start_send(&connection));
+        }
+        self.sending.replace(sending);
     }
 
     fn feed_starved(&self) {
@@ -486,11 +504,13 @@ impl Core {
                     break;
                 }
             }
+            ring.borrow_mut().flush();
         }
         for connection in self.open() {
             connection.closed();
         }
         self.starved.take();
+        self.sending.take();
         CURRENT.with_borrow_mut(Option::take);
     }
 }
@@ -513,7 +533,6 @@ fn dispatch(op: Op, completion: Completion) {
         Op::Linger(connection, _) => with_ring(&connection, |socket| socket.close_now(&connection)),
         Op::Accept(listener) => listener.on_completion(completion),
         Op::Oneshot(oneshot) => oneshot.complete(completion.result),
-        Op::Unwatched => {}
     }
 }
 

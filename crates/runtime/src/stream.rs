@@ -256,7 +256,7 @@ impl AsyncWrite for &Stream {
             Io::Ring(socket) => {
                 // Nobody needs its result: the entry is handed over with the core's next turn.
                 let entry = socket.shutdown_entry();
-                self.connection.core.ring().push(entry, crate::ring::Op::Unwatched);
+                self.connection.core.ring().push_unwatched(entry);
                 Poll::Ready(Ok(()))
             }
             Io::Epoll(socket) => Poll::Ready(socket.shutdown()),

@@ -115,6 +115,22 @@ fn pieces_queued_together_go_out_in_order() {
 }
 
 #[test]
+fn what_one_poll_queues_is_one_send() {
+    on_both(&Options::default(), |core, listener, address| async move {
+        let (client, server) = connected(&core, &listener, &address).await;
+        let before = core.counters().sends;
+        for piece in ["head ", "body ", "end"] {
+            server.queue(piece);
+        }
+        drop(server);
+        assert_eq!(receive_exactly(&client, 13).await, b"head body end");
+        if core.backend() == BackendKind::IoUring {
+            assert_eq!(core.counters().sends - before, 1);
+        }
+    });
+}
+
+#[test]
 fn dropping_a_stream_sends_what_was_queued() {
     on_both(&Options::default(), |core, listener, address| async move {
         let (client, server) = connected(&core, &listener, &address).await;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gimmal::defence::{AllowedHosts, Defences};
 use gimmal::tls::TlsServerConfig;
@@ -275,8 +275,11 @@ fn until_the_first_certificate_is_there_all_but_tls_is_served() {
         assert!(shown(served.address(), &trusting(Authority::new("some root").pem())).is_err());
         assert_eq!(Client::connect(served.address_of(1)).get("/").status, 200, "{backend:?}");
         // It stops at once, whatever it waits for.
+        let started = Instant::now();
         served.handle().shutdown();
         served.join();
+        // An ACME server has ten seconds for an answer.
+        assert!(started.elapsed() < Duration::from_secs(5), "{backend:?}: {:?}", started.elapsed());
         drop(asking);
     }
 }

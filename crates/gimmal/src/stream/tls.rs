@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use gimmal_runtime::{OutBuf, SendBuf, Stream as Socket};
 use gimmal_security::tls::{
-    ClientCertificate, TlsClientConfig, TlsError, TlsServerConfig, TlsSession, TlsState,
+    ClientCertificate, TlsClientConfig, TlsError, TlsServerConfig, TlsSession, TlsState, TlsVersion,
 };
 
 use crate::body::Chunk;
@@ -27,6 +27,11 @@ pub(super) struct Tls {
     /// What was received last was early data.
     is_early: Cell<bool>,
     client_certificate: OnceCell<Option<Rc<ClientCertificate>>>,
+    is_server: bool,
+    /// A server has answered the hello: what comes next from it, at the end of the handshake, are tickets.
+    has_answered: Cell<bool>,
+    /// A server's tickets (RFC 8446, section 4.6.1). Nobody waits for them: they go out with whatever is sent first.
+    tickets: RefCell<Vec<u8>>,
 }
 
 fn failed(error: TlsError) -> io::Error {
@@ -38,19 +43,22 @@ fn failed(error: TlsError) -> io::Error {
 }
 
 impl Tls {
-    fn new(session: TlsSession) -> Self {
+    fn new(session: TlsSession, is_server: bool) -> Self {
         Self {
             session: RefCell::new(session),
             ready: RefCell::default(),
             early_bytes: Cell::new(0),
             is_early: Cell::new(false),
             client_certificate: OnceCell::new(),
+            is_server,
+            has_answered: Cell::new(false),
+            tickets: RefCell::default(),
         }
     }
 
     /// Takes a client in. What it is to be told is queued in any case.
     pub(super) async fn accept(socket: &Socket, config: &TlsServerConfig) -> Result<Self, TlsError> {
-        let this = Self::new(TlsSession::server(config)?);
+        let this = Self::new(TlsSession::server(config)?, true);
         this.handshake(socket).await?;
         Ok(this)
     }
@@ -62,7 +70,7 @@ impl Tls {
         config: &TlsClientConfig,
     ) -> Result<Self, TlsError> {
         let mut hello = OutBuf::take();
-        let this = Self::new(TlsSession::client(config, name, &mut hello)?);
+        let this = Self::new(TlsSession::client(config, name, &mut hello)?, false);
         socket.queue(hello);
         this.handshake(socket).await?;
         Ok(this)
@@ -86,11 +94,17 @@ impl Tls {
     fn decrypt(&self, socket: &Socket, mut received: Chunk) -> Result<Chunk, TlsError> {
         let (mut plaintext, mut answer) = (OutBuf::take(), OutBuf::take());
         let mut session = self.session.borrow_mut();
+        let was_handshaking = session.state() == TlsState::Handshaking;
         let result = match received.try_mut() {
             Some(bytes) => session.receive(bytes, &mut plaintext, &mut answer),
             None => session.receive(&mut received.to_vec(), &mut plaintext, &mut answer),
         };
-        if !answer.is_empty() {
+        let is_done = was_handshaking && session.state() == TlsState::Open;
+        if is_done && self.has_answered.get() && session.version() == Some(TlsVersion::Tls13) {
+            self.tickets.replace(answer.to_vec());
+        } else if !answer.is_empty() {
+            self.has_answered.set(self.is_server);
+            self.send_tickets(socket);
             socket.queue(answer);
         }
         let received_early = result?.early_bytes;
@@ -178,6 +192,7 @@ impl Tls {
             if let Some(mut buffer) = pinned {
                 match session.send_into(rest, &mut buffer) {
                     Ok(sent) if sent.taken > 0 => {
+                        self.send_tickets(socket);
                         rest = &rest[sent.taken..];
                         socket.queue(buffer.freeze(sent.written));
                         continue;
@@ -188,7 +203,7 @@ impl Tls {
             }
             let piece;
             (piece, rest) = rest.split_at(rest.len().min(PIECE_BYTES));
-            let mut out = OutBuf::take();
+            let mut out = self.take_tickets();
             let sent = session.send(piece, &mut out);
             socket.queue(out);
             if sent.is_err() {
@@ -199,10 +214,24 @@ impl Tls {
 
     /// Queues the end of this side's data (RFC 8446, section 6.1), once.
     pub(super) fn close(&self, socket: &Socket) {
-        let mut out = OutBuf::take();
+        let mut out = self.take_tickets();
         self.session.borrow_mut().close(&mut out);
         if !out.is_empty() {
             socket.queue(out);
+        }
+    }
+
+    /// What goes out before all that is encrypted from now on, to be added to.
+    fn take_tickets(&self) -> OutBuf {
+        let mut out = OutBuf::take();
+        out.extend_from_slice(&self.tickets.take());
+        out
+    }
+
+    fn send_tickets(&self, socket: &Socket) {
+        let tickets = self.take_tickets();
+        if !tickets.is_empty() {
+            socket.queue(tickets);
         }
     }
 

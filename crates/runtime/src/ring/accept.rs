@@ -120,7 +120,7 @@ impl RingListener {
 
     fn refuse(&self, slot: u32) {
         self.core.counters.refused.add(1);
-        self.core.ring().push(opcode::Close::new(types::Fixed(slot)).build(), Op::Unwatched);
+        self.core.ring().push_unwatched(opcode::Close::new(types::Fixed(slot)).build());
     }
 
     pub(crate) fn on_completion(self: &Rc<Self>, completion: Completion) {

@@ -94,8 +94,6 @@ pub(crate) enum Op {
     /// Makes the close that follows a reset.
     Linger(Rc<Connection>, #[expect(dead_code, reason = "held for the kernel")] Rc<libc::linger>),
     Oneshot(Rc<Oneshot>),
-    /// A cancel or a close: nobody waits for it.
-    Unwatched,
 }
 
 struct InFlight {
@@ -189,10 +187,16 @@ impl Ring {
         key
     }
 
+    /// Queues an operation that uses no memory of ours and whose outcome is of no use, such as a close: it completes
+    /// in silence.
+    pub(crate) fn push_unwatched(&mut self, entry: squeue::Entry) {
+        self.enqueue(entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(UNWATCHED));
+    }
+
     /// Asks the kernel to end an operation; its own completion still comes.
     pub(crate) fn cancel(&mut self, key: OpKey) {
         let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(key.0)).build();
-        self.push(cancel, Op::Unwatched);
+        self.push_unwatched(cancel);
     }
 
     fn enqueue(&mut self, entry: squeue::Entry) {
@@ -256,7 +260,9 @@ impl Ring {
 
     fn collect(&mut self, completions: &mut Vec<Completion>) {
         let before = completions.len();
-        completions.extend(self.uring.completion().map(|entry| Completion {
+        // What nobody watches shows only when it fails, and then there was nothing left to cancel or to close.
+        let watched = self.uring.completion().filter(|entry| entry.user_data() != UNWATCHED);
+        completions.extend(watched.map(|entry| Completion {
             key: OpKey(entry.user_data()),
             result: entry.result(),
             flags: entry.flags(),
@@ -283,7 +289,7 @@ impl Ring {
     pub(crate) fn drain(&mut self, mut on_completion: impl FnMut(Op, Completion)) -> bool {
         let until = Instant::now() + DRAIN_MAX;
         let cancel_all = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build();
-        self.push(cancel_all, Op::Unwatched);
+        self.push_unwatched(cancel_all);
         let mut completions = Vec::new();
         while self.in_flight() > 0 && Instant::now() < until {
             if self.turn(&mut completions).is_err() {
@@ -300,7 +306,15 @@ impl Ring {
         }
         self.in_flight() == 0
     }
+
+    /// Hands over what is queued, for whatever comes of it.
+    pub(crate) fn flush(&mut self) {
+        let _ = self.turn(&mut Vec::new());
+    }
 }
+
+/// The user data of operations that nobody watches: no key of an operation in flight, since no slab has that many slots.
+const UNWATCHED: u64 = u64::MAX;
 
 /// Slots of the submission queue: more than a batch of completions asks for, so that one call takes them all.
 const SUBMISSIONS: u32 = 1024;
@@ -312,7 +326,7 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 fn restrictions() -> Vec<Restriction> {
-    let flags = squeue::Flags::FIXED_FILE | squeue::Flags::BUFFER_SELECT;
+    let flags = squeue::Flags::FIXED_FILE | squeue::Flags::BUFFER_SELECT | squeue::Flags::SKIP_SUCCESS;
     OPERATIONS
         .iter()
         .map(|(_, code)| Restriction::sqe_op(*code))

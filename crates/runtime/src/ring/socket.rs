@@ -72,6 +72,7 @@ struct Transmit {
     /// Bytes in `queue` and in flight.
     unsent: usize,
     op: Option<OpKey>,
+    /// In flight once there is an operation; before, it waits for what else the same turn brings.
     in_flight: Option<InFlight>,
     errno: Option<i32>,
 }
@@ -432,7 +433,7 @@ impl RingSocket {
         Poll::Pending
     }
 
-    /// Queues `data` and starts sending if nothing is in flight.
+    /// Queues `data`, to be sent with the core's next turn if nothing is in flight.
     pub(crate) fn send(&self, connection: &Rc<Connection>, data: SendBuf) {
         let mut transmit = self.transmit.borrow_mut();
         if data.is_empty() || transmit.errno.is_some() {
@@ -441,7 +442,7 @@ impl RingSocket {
         transmit.unsent += data.len();
         if transmit.in_flight.is_none() {
             transmit.in_flight = Some(InFlight::One { data: Held::Alone(data), sent: 0 });
-            self.submit(connection, &mut transmit);
+            connection.core.send_soon(connection);
         } else {
             transmit.queue.push_back(data);
         }
@@ -459,6 +460,29 @@ impl RingSocket {
         }
         if transmit.in_flight.is_none() {
             self.start(connection, &mut transmit);
+        }
+    }
+
+    /// Starts the send that waits for the turn, together with what was queued since then if both are small: a large piece
+    /// is worth a send of its own, without copying.
+    pub(crate) fn start_send(&self, connection: &Rc<Connection>) {
+        let mut transmit = self.transmit.borrow_mut();
+        // A reset has started it already.
+        if transmit.op.is_some() {
+            return;
+        }
+        let is_small = |piece: &[u8]| piece.len() < ZERO_COPY_BYTES_MIN;
+        let next_is_small = transmit.queue.front().is_some_and(|next| is_small(next));
+        match transmit.in_flight.take() {
+            None => {}
+            Some(InFlight::One { data: Held::Alone(first), .. }) if next_is_small && is_small(&first) => {
+                transmit.queue.push_front(first);
+                self.start(connection, &mut transmit);
+            }
+            waiting => {
+                transmit.in_flight = waiting;
+                self.submit(connection, &mut transmit);
+            }
         }
     }
 
@@ -584,6 +608,8 @@ impl RingSocket {
         if self.reset.get() == Reset::No {
             self.reset.set(Reset::Asked);
         }
+        // What waited for the turn goes as far as it can: half an answer tells the peer more than none.
+        self.start_send(connection);
         let mut transmit = self.transmit.borrow_mut();
         transmit.queue.clear();
         if let Some(key) = transmit.op {
@@ -601,7 +627,7 @@ impl RingSocket {
     fn close_when_quiet(&self, connection: &Rc<Connection>) {
         let quiet = self.receive.borrow().op.is_none() && {
             let transmit = self.transmit.borrow();
-            transmit.op.is_none() && transmit.queue.is_empty()
+            transmit.in_flight.is_none() && transmit.queue.is_empty()
         };
         if !quiet {
             return;
@@ -631,7 +657,7 @@ impl RingSocket {
             return;
         }
         if let File::Direct(slot) = self.file {
-            connection.core.ring().push(opcode::Close::new(types::Fixed(slot)).build(), Op::Unwatched);
+            connection.core.ring().push_unwatched(opcode::Close::new(types::Fixed(slot)).build());
         }
         connection.closed();
     }
