@@ -618,6 +618,28 @@ fn slow_readers_wait_alone() {
     );
 }
 
+#[test]
+fn a_file_that_is_not_in_memory_is_sent_from_the_disk() {
+    const BYTES: usize = 3_000_000;
+    let folder = folder();
+    let path = folder.path().join("public/cold");
+    fs::write(&path, pattern(0, BYTES)).unwrap();
+    fs::File::open(&path).unwrap().sync_all().unwrap();
+    on_both(
+        || App::new().files("/", files_of(&folder)),
+        |server| {
+            let mut input = std::ffi::OsString::from("if=");
+            input.push(&path);
+            let drop_from_memory = Command::new("dd").arg(input).args(["iflag=nocache", "count=0"]).output();
+            assert!(drop_from_memory.unwrap().status.success());
+            let before = server.handle().counters();
+            assert!(*get(server, "/cold", &[]).bytes() == pattern(0, BYTES));
+            let counters = server.handle().counters() - before;
+            assert!(counters.file_sends_from_disk > 0, "{counters:?}");
+        },
+    );
+}
+
 /// A client that goes, and one that is too slow, leave nothing behind.
 #[test]
 fn a_download_that_ends_early_is_let_go() {
@@ -647,12 +669,15 @@ fn a_download_that_ends_early_is_let_go() {
     }
 }
 
+static OWN: [u8; 8 << 20] = [b'o'; 8 << 20];
+
 /// Small files, large ones and others in one batch of requests, on more connections than keep a descriptor.
 #[test]
 fn files_come_in_the_order_in_which_they_were_asked_for() {
     let folder = folder();
     for backend in BACKENDS {
-        let app = App::new().get("/own", async || "a route").files("/", files_of(&folder));
+        // The sockets that files were sent to take what does not fit into them at once as well.
+        let app = App::new().get("/own", async || &OWN[..]).files("/", files_of(&folder));
         let options = Options { connections_max: 16, ..Options::default() };
         let server = start(server(app, backend).options(options));
         let mut clients: Vec<_> = (0..6).map(|_| Client::connect(server.address())).collect();
@@ -668,7 +693,7 @@ fn files_come_in_the_order_in_which_they_were_asked_for() {
                 let expected = match target {
                     "/long.bin" => pattern(0, LONG_BYTES),
                     "/ten.txt" => b"0123456789".to_vec(),
-                    "/own" => b"a route".to_vec(),
+                    "/own" => OWN.to_vec(),
                     _ => Vec::new(),
                 };
                 assert!(client.message().body == expected, "{backend:?} {target}");

@@ -12,12 +12,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio_uring::buf::{IoBuf, IoBufMut};
+use tokio_uring::buf::{BoundedBuf, IoBuf, IoBufMut};
 
 use crate::backend::BackendKind;
 use crate::blocking::blocking;
 use crate::clock::Tick;
-use crate::core::{Core, FILE_BUFFER_BYTES};
+use crate::core::{Core, FILE_PIECE_BYTES};
 use crate::pinned::{PinnedBuf, PinnedBytes};
 
 /// What is known of a file.
@@ -168,13 +168,13 @@ impl File {
         let Some(mut buffer) = Core::current().and_then(|core| core.take_buffer()) else {
             return self.read_at_heap(position).await;
         };
-        if let Ok(read) = read_cached(self.as_fd(), &mut buffer, position) {
+        if let Ok(read) = read_cached(self.as_fd(), &mut buffer[..FILE_PIECE_BYTES], position) {
             return Ok(buffer.freeze(read));
         }
         match &self.inner {
             Inner::Ring(file) => {
-                let (read, buffer) = file.read_at(buffer, position).await;
-                Ok(buffer.freeze(read?))
+                let (read, buffer) = file.read_at(buffer.slice(..FILE_PIECE_BYTES), position).await;
+                Ok(buffer.into_inner().freeze(read?))
             }
             // A pinned buffer belongs to this thread, so a blocking thread reads into memory of its own.
             Inner::Blocking(_) => self.read_at_heap(position).await,
@@ -182,7 +182,7 @@ impl File {
     }
 
     async fn read_at_heap(&self, position: u64) -> io::Result<PinnedBytes> {
-        let memory = vec![0; FILE_BUFFER_BYTES as usize];
+        let memory = vec![0; FILE_PIECE_BYTES];
         let (mut memory, read) = match &self.inner {
             Inner::Ring(file) => {
                 let (read, memory) = file.read_at(memory, position).await;
