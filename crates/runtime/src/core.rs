@@ -58,7 +58,7 @@ pub struct Core {
     draining: Cell<bool>,
     listeners: Cell<usize>,
     /// Direct sockets that have a descriptor of the process as well.
-    pub(crate) installed: Cell<u32>,
+    pub(crate) installed: Cell<usize>,
     stop: Rc<Cell<bool>>,
     drain_begins: WakerList,
     connection_closes: WakerList,
