@@ -205,23 +205,24 @@ impl File {
     /// page cache is filled in larger pieces, and what is used is the last to be dropped from it. What was found there is
     /// not looked for again before the next tick.
     pub(crate) fn is_cached(&self, range: &Range<u64>, now: Tick) -> bool {
-        let found = Some((range.start, range.end, now));
-        if self.cached.get() == found {
+        let known =
+            self.cached.get().filter(|(start, end, at)| (*start..=*end).contains(&range.start) && *at == now);
+        let (start, from) = known.map_or((range.start, range.start), |(start, end, _)| (start, end));
+        if from >= range.end {
             return true;
         }
-        let strides = range.start / STRIDE + 1..range.end.div_ceil(STRIDE);
-        let places =
-            [range.start].into_iter().chain(strides.map(|stride| stride * STRIDE)).chain([range.end - 1]);
+        let strides = from / STRIDE + 1..range.end.div_ceil(STRIDE);
+        let places = [from].into_iter().chain(strides.map(|stride| stride * STRIDE)).chain([range.end - 1]);
         let cached = places.into_iter().all(|place| read_cached(self.as_fd(), &mut [0], place).is_ok());
         if cached {
-            self.cached.set(found);
+            self.cached.set(Some((start, range.end, now)));
         }
         cached
     }
 }
 
-/// Bytes between the places at which the page cache is looked at.
-const STRIDE: u64 = 64 * 1024;
+/// Bytes between the places at which the page cache is looked at: as many as the kernel reads ahead at once.
+const STRIDE: u64 = 128 * 1024;
 
 /// Reads what lies in the page cache; an error where that is not the first of it, or the file system cannot tell.
 fn read_cached(file: BorrowedFd<'_>, memory: &mut [u8], position: u64) -> io::Result<usize> {
