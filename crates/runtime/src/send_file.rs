@@ -71,11 +71,10 @@ impl Stream {
         self.flush().await?;
         let socket = match Descriptor::of(connection).await {
             Ok(socket) => socket,
-            Err(error) if is_out_of_descriptors(&error) => {
+            Err(error) => {
                 self.queue(head.into());
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+                return Err(to_be_read(error));
             }
-            Err(error) => return Err(error),
         };
         self.send_head(&socket, head.into(), len > 0).await?;
         if len == 0 {
@@ -87,12 +86,12 @@ impl Stream {
                 Ok(sent) => break sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(connection).await?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(to_be_read(error)),
             }
         };
         connection.core.counters.file_sends.add(1);
         connection.core.count_sent(connection, sent as usize);
-        if sent < piece {
+        if (1..piece).contains(&sent) {
             // The socket is full: to try again at once would be in vain.
             writable(connection).await?;
         } else if sent < len {
@@ -151,8 +150,12 @@ impl<'a> Descriptor<'a> {
     }
 }
 
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+/// `InvalidInput` where no descriptor is left, as the kernel says it of files that cannot be sent.
+fn to_be_read(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => io::Error::new(io::ErrorKind::InvalidInput, error),
+        _ => error,
+    }
 }
 
 /// Sends what the socket has room for, and waits for nothing but the disk.
