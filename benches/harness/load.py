@@ -37,6 +37,7 @@ class Load:
     p999_us: float
     max_us: float
     busy: float = 0.0  # of its CPUs, while it ran
+    received: int = 0  # bytes, those of answers that were cut off at the end among them
 
 
 @dataclass
@@ -72,10 +73,10 @@ class Generator:
         line = next((line for line in out.splitlines() if line.startswith("RESULT ")), None)
         if line is None:
             raise Failed(f"wrk did not say its result: {out.strip()[-300:]}")
-        requests, microseconds, _, errors, *latencies = map(int, line.split()[1:])
+        requests, microseconds, received, errors, *latencies = map(int, line.split()[1:])
         if requests == 0:
             raise Failed("no request was answered")
-        return Load(requests, microseconds / 1e6, errors, *map(float, latencies), busy), err
+        return Load(requests, microseconds / 1e6, errors, *map(float, latencies), busy, received), err
 
     def oha(self, running: Running, row: Row, seconds: float, rate: float | None) -> Load:
         limit = ["-q", str(max(1, round(rate))), "--latency-correction"] if rate else []

@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
+use gimmal::files::Files;
 use gimmal::{App, Backend};
 use gimmal_tests::allocations::{self, Counting};
 use gimmal_tests::{BACKENDS, server, start};
@@ -16,8 +18,9 @@ static ALLOCATOR: Counting = Counting;
 /// One test at a time, so that they do not disturb each other's counts.
 static ALONE: Mutex<()> = Mutex::new(());
 
-const REQUEST: &[u8] =
-    b"GET /plaintext HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
+fn request(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n").into()
+}
 
 fn app() -> App {
     App::new()
@@ -48,13 +51,29 @@ fn read_responses(stream: &mut TcpStream, count: usize) {
 
 #[test]
 fn a_request_on_a_kept_connection_allocates_nothing() {
+    allocates_nothing("/plaintext", app);
+}
+
+#[test]
+fn a_request_for_a_small_file_allocates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(folder.path().join("hello.txt")).unwrap();
+    (&file).write_all(b"Hello, World!").unwrap();
+    // One that has just been changed is read anew.
+    file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    allocates_nothing("/files/hello.txt", || {
+        app().files("/files", Files::open(&folder).unwrap().stale_after(Duration::from_secs(3600)))
+    });
+}
+
+fn allocates_nothing(path: &str, app: impl Fn() -> App) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for backend in BACKENDS {
         let server = start(server(app(), backend));
         let mut stream = TcpStream::connect(server.address()).unwrap();
         stream.set_nodelay(true).unwrap();
         let mut ask = |pipelined: usize, times: usize| {
-            let requests = REQUEST.repeat(pipelined);
+            let requests = request(path).repeat(pipelined);
             for _ in 0..times {
                 stream.write_all(&requests).unwrap();
                 read_responses(&mut stream, pipelined);
@@ -90,7 +109,7 @@ fn keep_busy(address: SocketAddr, connections: usize, requests: usize) -> thread
                     stream.set_nodelay(true).unwrap();
                     let mut buffer = [0; 1024];
                     for _ in 0..requests {
-                        stream.write_all(REQUEST).await.unwrap();
+                        stream.write_all(&request("/plaintext")).await.unwrap();
                         let mut filled = 0;
                         while !buffer[..filled].ends_with(b"Hello, World!") {
                             filled += stream.read(&mut buffer[filled..]).await.unwrap();

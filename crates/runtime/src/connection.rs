@@ -222,10 +222,12 @@ impl Connection {
         self.installed.borrow().clone()
     }
 
-    /// Keeps the descriptor for as long as the connection is open, if not too many are kept already.
+    /// Keeps the descriptor for as long as the connection is open, if not too many are kept already: all cores together
+    /// an eighth of what the process may open.
     pub(crate) fn keep_installed(&self, descriptor: &Rc<OwnedFd>) {
         let kept = &self.core.installed;
-        if kept.get() < self.core.options.connections_max / 8 && !self.is_closed() {
+        let cores = self.core.handles().len();
+        if kept.get() < self.core.options.connections_max as usize / (8 * cores) && !self.is_closed() {
             kept.set(kept.get() + 1);
             self.installed.replace(Some(Rc::clone(descriptor)));
         }

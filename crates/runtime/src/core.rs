@@ -22,8 +22,11 @@ use crate::stall::Heartbeat;
 use crate::table::TableOwner;
 use crate::tasks::{Polled, Tasks};
 
-/// Bytes of a buffer for files.
-pub(crate) const FILE_BUFFER_BYTES: u32 = 64 * 1024;
+/// Bytes of a buffer for files: a piece of a file, and one page more, so that it fits into another one when it is
+/// encrypted.
+pub(crate) const FILE_BUFFER_BYTES: u32 = FILE_PIECE_BYTES as u32 + 4096;
+/// Bytes of a file that are read at once.
+pub(crate) const FILE_PIECE_BYTES: usize = 64 * 1024;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
@@ -57,7 +60,7 @@ pub struct Core {
     draining: Cell<bool>,
     listeners: Cell<usize>,
     /// Direct sockets that have a descriptor of the process as well.
-    pub(crate) installed: Cell<u32>,
+    pub(crate) installed: Cell<usize>,
     stop: Rc<Cell<bool>>,
     drain_begins: WakerList,
     connection_closes: WakerList,
@@ -179,7 +182,7 @@ impl Core {
         self.rouse();
     }
 
-    /// A pinned buffer of 64 KiB to read a file into; `None` when all are taken.
+    /// A pinned buffer of 68 KiB, which holds 64 KiB of a file, encrypted or not; `None` when all are taken.
     #[must_use]
     pub fn take_buffer(&self) -> Option<PinnedBuf> {
         self.file_buffers.take()

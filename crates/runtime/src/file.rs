@@ -12,12 +12,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio_uring::buf::{IoBuf, IoBufMut};
+use tokio_uring::buf::{BoundedBuf, IoBuf, IoBufMut};
 
 use crate::backend::BackendKind;
 use crate::blocking::blocking;
 use crate::clock::Tick;
-use crate::core::{Core, FILE_BUFFER_BYTES};
+use crate::core::{Core, FILE_PIECE_BYTES};
 use crate::pinned::{PinnedBuf, PinnedBytes};
 
 /// What is known of a file.
@@ -168,13 +168,13 @@ impl File {
         let Some(mut buffer) = Core::current().and_then(|core| core.take_buffer()) else {
             return self.read_at_heap(position).await;
         };
-        if let Ok(read) = read_cached(self.as_fd(), &mut buffer, position) {
+        if let Ok(read) = read_cached(self.as_fd(), &mut buffer[..FILE_PIECE_BYTES], position) {
             return Ok(buffer.freeze(read));
         }
         match &self.inner {
             Inner::Ring(file) => {
-                let (read, buffer) = file.read_at(buffer, position).await;
-                Ok(buffer.freeze(read?))
+                let (read, buffer) = file.read_at(buffer.slice(..FILE_PIECE_BYTES), position).await;
+                Ok(buffer.into_inner().freeze(read?))
             }
             // A pinned buffer belongs to this thread, so a blocking thread reads into memory of its own.
             Inner::Blocking(_) => self.read_at_heap(position).await,
@@ -182,7 +182,7 @@ impl File {
     }
 
     async fn read_at_heap(&self, position: u64) -> io::Result<PinnedBytes> {
-        let memory = vec![0; FILE_BUFFER_BYTES as usize];
+        let memory = vec![0; FILE_PIECE_BYTES];
         let (mut memory, read) = match &self.inner {
             Inner::Ring(file) => {
                 let (read, memory) = file.read_at(memory, position).await;
@@ -205,23 +205,24 @@ impl File {
     /// page cache is filled in larger pieces, and what is used is the last to be dropped from it. What was found there is
     /// not looked for again before the next tick.
     pub(crate) fn is_cached(&self, range: &Range<u64>, now: Tick) -> bool {
-        let found = Some((range.start, range.end, now));
-        if self.cached.get() == found {
+        let known =
+            self.cached.get().filter(|(start, end, at)| (*start..=*end).contains(&range.start) && *at == now);
+        let (start, from) = known.map_or((range.start, range.start), |(start, end, _)| (start, end));
+        if from >= range.end {
             return true;
         }
-        let strides = range.start / STRIDE + 1..range.end.div_ceil(STRIDE);
-        let places =
-            [range.start].into_iter().chain(strides.map(|stride| stride * STRIDE)).chain([range.end - 1]);
+        let strides = from / STRIDE + 1..range.end.div_ceil(STRIDE);
+        let places = [from].into_iter().chain(strides.map(|stride| stride * STRIDE)).chain([range.end - 1]);
         let cached = places.into_iter().all(|place| read_cached(self.as_fd(), &mut [0], place).is_ok());
         if cached {
-            self.cached.set(found);
+            self.cached.set(Some((start, range.end, now)));
         }
         cached
     }
 }
 
-/// Bytes between the places at which the page cache is looked at.
-const STRIDE: u64 = 64 * 1024;
+/// Bytes between the places at which the page cache is looked at: as many as the kernel reads ahead at once.
+const STRIDE: u64 = 128 * 1024;
 
 /// Reads what lies in the page cache; an error where that is not the first of it, or the file system cannot tell.
 fn read_cached(file: BorrowedFd<'_>, memory: &mut [u8], position: u64) -> io::Result<usize> {

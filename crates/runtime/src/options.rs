@@ -18,7 +18,8 @@ pub struct Options {
     pub receive_buffers: u16,
     /// Bytes of a receive buffer. Default 8 KiB.
     pub receive_buffer_bytes: u32,
-    /// Pinned buffers for files, of 64 KiB each. Default 32.
+    /// Pinned buffers for files that are read, and for what is encrypted, of 68 KiB each. Those that are never used
+    /// take no memory. Default 128.
     pub file_buffers: u16,
     /// Bytes that a connection may have received and not read before its receive is stopped, so that one slow
     /// reader cannot take all buffers of the core. Default 64 KiB.
@@ -44,7 +45,7 @@ impl Default for Options {
             connections_max: 16_384,
             receive_buffers: 512,
             receive_buffer_bytes: 8 * 1024,
-            file_buffers: 32,
+            file_buffers: 128,
             unread_bytes_max: 64 * 1024,
             unsent_bytes_max: 256 * 1024,
             linger: Duration::from_secs(30),

@@ -23,16 +23,18 @@ use crate::send_buf::SendBuf;
 use crate::stream::Stream;
 
 /// Bytes that one call sends at most, so that other connections have their turn.
-const PIECE_BYTES_MAX: u64 = 512 * 1024;
+const PIECE_BYTES_MAX: u64 = 1024 * 1024;
 
 impl Stream {
     /// Sends `head`, and behind it up to `len` bytes of `file` from `position` on, which go from the page cache to the
-    /// socket and are never copied into the process. Waits until all that was queued before has gone, and until the
-    /// socket takes some of the file. Returns how many bytes of the file the kernel has taken: as many as the socket had
-    /// room for and at most 512 KiB; 0 if the file ends at `position` or before, or if `len` is 0.
+    /// socket and are never copied into the process. Returns how many bytes of the file the kernel has taken: as many as
+    /// the socket had room for and at most 1 MiB; 0 if the file ends at `position` or before, or if `len` is 0.
+    ///
+    /// Waits until all that was queued before has gone and the socket takes some of the file; if it took no more than a
+    /// part, also until it has room again.
     ///
     /// While the disk is waited for the core goes on. Only bytes that were dropped from the page cache between two that are
-    /// in it, less than 32 KiB apart, may hold the core until they are read.
+    /// in it, less than 128 KiB apart, may hold the core until they are read.
     ///
     /// Bytes that are not taken yet are those of the file as it is when they are: who changes a file in place changes
     /// what is sent. Replace a file by renaming another over it instead.
@@ -69,11 +71,10 @@ impl Stream {
         self.flush().await?;
         let socket = match Descriptor::of(connection).await {
             Ok(socket) => socket,
-            Err(error) if is_out_of_descriptors(&error) => {
+            Err(error) => {
                 self.queue(head.into());
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+                return Err(to_be_read(error));
             }
-            Err(error) => return Err(error),
         };
         self.send_head(&socket, head.into(), len > 0).await?;
         if len == 0 {
@@ -85,12 +86,15 @@ impl Stream {
                 Ok(sent) => break sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => writable(connection).await?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(to_be_read(error)),
             }
         };
         connection.core.counters.file_sends.add(1);
         connection.core.count_sent(connection, sent as usize);
-        if len > sent {
+        if (1..piece).contains(&sent) {
+            // The socket is full: to try again at once would be in vain.
+            writable(connection).await?;
+        } else if sent < len {
             yield_now().await;
         }
         Ok(sent)
@@ -146,8 +150,12 @@ impl<'a> Descriptor<'a> {
     }
 }
 
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+/// `InvalidInput` where no descriptor is left, as the kernel says it of files that cannot be sent.
+fn to_be_read(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => io::Error::new(io::ErrorKind::InvalidInput, error),
+        _ => error,
+    }
 }
 
 /// Sends what the socket has room for, and waits for nothing but the disk.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fcntl_setfl, fstat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fcntl_setfl, fstat, open, openat2};
 use rustix::io::Errno;
 
 use super::coding::{CODINGS, Coding};
@@ -97,6 +97,22 @@ pub(super) fn is_file(stat: &Stat) -> bool {
 
 pub(super) fn is_folder(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+/// Opens a path that the server has chosen; `None` if it is no regular file.
+pub(super) fn open_regular(path: &Path, effort: Effort) -> io::Result<Option<File>> {
+    let descriptor = match effort {
+        Effort::Cached => {
+            openat2(CWD, path, READ | OFlags::CLOEXEC, Mode::empty(), effort.resolve(ResolveFlags::empty()))
+        }
+        Effort::Disk => open(path, READ | OFlags::CLOEXEC, Mode::empty()),
+    };
+    let descriptor = match descriptor {
+        // A socket, or a device that is not there.
+        Err(Errno::NXIO | Errno::NODEV) => return Ok(None),
+        opened => opened?,
+    };
+    if is_file(&fstat(&descriptor)?) { Ok(Some(blocking_file(descriptor)?)) } else { Ok(None) }
 }
 
 /// A regular file, to be read at leisure.

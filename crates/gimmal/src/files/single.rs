@@ -7,6 +7,7 @@ use gimmal_runtime::{File, blocking};
 use http::{HeaderMap, StatusCode, header};
 
 use super::headers::media_type;
+use super::lookup::{Effort, open_regular};
 use super::representation::{Representation, Source};
 use crate::error::Error;
 use crate::request::Request;
@@ -29,15 +30,16 @@ use crate::response::Response;
 /// 404 if it is not there or is no regular file, and 500 if it cannot be read.
 pub async fn file(request: &Request, path: impl AsRef<Path>) -> Result<Response, Error> {
     let path = path.as_ref();
-    let media_type = path.to_str().map(media_type);
-    let path = path.to_owned();
-    let opened = blocking(move || {
-        // Asked before it is opened: to open a pipe is to wait for who writes to it.
-        let is_file = std::fs::metadata(&path)?.is_file();
-        if is_file { std::fs::File::open(path).map(Some) } else { Ok(None) }
-    });
-    let opened =
-        opened.await.map_err(|full| Error::status_only(StatusCode::SERVICE_UNAVAILABLE).with_source(full))?;
+    let opened = match open_regular(path, Effort::Cached) {
+        Ok(opened) => Ok(opened),
+        // The disk knows, or a kernel that cannot tell what it has in memory.
+        Err(_) => {
+            let path = path.to_owned();
+            blocking(move || open_regular(&path, Effort::Disk))
+                .await
+                .map_err(|full| Error::status_only(StatusCode::SERVICE_UNAVAILABLE).with_source(full))?
+        }
+    };
     let file = match opened {
         Ok(Some(file)) => Rc::new(File::from_std(file)),
         Ok(None) => return Err(Error::status_only(StatusCode::NOT_FOUND)),
@@ -47,6 +49,7 @@ pub async fn file(request: &Request, path: impl AsRef<Path>) -> Result<Response,
         Err(error) => return Err(error.into()),
     };
     let metadata = file.metadata()?;
+    let media_type = path.to_str().map(media_type);
     let headers: HeaderMap =
         media_type.map(|media_type| (header::CONTENT_TYPE, media_type)).into_iter().collect();
     Ok(Representation::of_file(Source::File(file), &metadata, headers).answer(request))
