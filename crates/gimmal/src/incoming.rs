@@ -16,7 +16,7 @@ use crate::connection::Connection;
 const UNWANTED_BYTES_MAX: u64 = 256 * 1024;
 
 /// From this much on, what comes is received in bulk.
-const BULK_BYTES_MIN: u64 = 32 * 1024;
+pub(crate) const BULK_BYTES_MIN: u64 = 32 * 1024;
 
 /// Whether a body of this framing is known to be large.
 pub(crate) fn is_bulk(framing: BodyFraming) -> bool {

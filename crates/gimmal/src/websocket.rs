@@ -32,6 +32,7 @@ use http::{HeaderMap, StatusCode};
 use crate::body::Chunk;
 use crate::error::Error;
 use crate::extract::FromRequest;
+use crate::incoming::BULK_BYTES_MIN;
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
 use crate::stream::Stream;
@@ -70,6 +71,13 @@ impl Message {
         match self {
             Self::Text(text) => websocket::Message::Text(text),
             Self::Binary(bytes) => websocket::Message::Binary(bytes),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
         }
     }
 
@@ -432,6 +440,8 @@ impl WebSocket {
             let consumed = decoded.consumed;
             input.advance(consumed);
             if let Some(message) = message {
+                // The next one is likely to be like it.
+                self.stream.set_bulk(message.len() as u64 >= BULK_BYTES_MIN);
                 self.input.replace(input);
                 return Ok(Some(message));
             }

@@ -7,7 +7,8 @@
 use std::cell::RefCell;
 use std::io;
 use std::mem;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
+use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -42,7 +43,45 @@ impl BulkBuf {
         if len < SHARED_BYTES_MIN {
             return Bytes::copy_from_slice(&self[..len]).into();
         }
-        Bytes::from_owner(self).slice(..len).into()
+        PinnedBytes::bulk(BulkShare { buffer: Rc::new(self), range: 0..len as u32 })
+    }
+}
+
+/// A part of a bulk buffer, which is used again when all its shares are gone.
+#[derive(Clone)]
+pub(crate) struct BulkShare {
+    buffer: Rc<BulkBuf>,
+    range: Range<u32>,
+}
+
+impl BulkShare {
+    fn range(&self) -> Range<usize> {
+        self.range.start as usize..self.range.end as usize
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.range()]
+    }
+
+    /// The bytes, if this is the only share.
+    pub(crate) fn try_mut(&mut self) -> Option<&mut [u8]> {
+        let range = self.range();
+        Some(&mut Rc::get_mut(&mut self.buffer)?[range])
+    }
+
+    /// The bytes in memory that may go to other threads: the buffer itself, if this is the only share.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        let range = self.range();
+        match Rc::try_unwrap(self.buffer) {
+            Ok(buffer) => Bytes::from_owner(buffer).slice(range),
+            Err(shared) => Bytes::copy_from_slice(&shared[range]),
+        }
+    }
+
+    /// The part from `from` to `to` of this one, which they lie in.
+    pub(crate) fn narrow(&mut self, from: usize, to: usize) {
+        let start = self.range.start;
+        self.range = start + from as u32..start + to as u32;
     }
 }
 
@@ -134,6 +173,27 @@ mod tests {
         let bytes = buffer.freeze(5);
         assert_eq!(BulkBuf::take().as_ptr(), at);
         assert_eq!(&*bytes, b"hello");
+    }
+
+    #[test]
+    fn the_only_share_may_be_changed_and_given_away_without_a_copy() {
+        let buffer = BulkBuf::take();
+        let at = buffer.as_ptr();
+        let mut bytes = buffer.freeze(BUFFER_BYTES);
+        bytes.try_mut().unwrap()[..8].copy_from_slice(b"in place");
+        let head = bytes.split_to(3);
+        assert!(bytes.try_mut().is_none(), "the head is another share");
+        assert_eq!((&*head, &bytes[..5]), (&b"in "[..], &b"place"[..]));
+        assert_ne!(
+            bytes.clone().into_bytes().as_ptr(),
+            at.wrapping_add(3),
+            "of two shares one must be a copy"
+        );
+        drop(head);
+        bytes.truncate(5);
+        assert_eq!(bytes.try_mut().unwrap(), b"place");
+        let bytes = bytes.into_bytes();
+        assert_eq!((bytes.as_ptr(), &bytes[..]), (at.wrapping_add(3), &b"place"[..]));
     }
 
     #[test]

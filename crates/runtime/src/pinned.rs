@@ -11,6 +11,7 @@ use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
 
 use crate::arena::Arena;
+use crate::bulk::BulkShare;
 use crate::provided_ring::ProvidedRing;
 use bytes::{Buf, Bytes};
 
@@ -237,6 +238,7 @@ impl Drop for Share {
 #[derive(Clone)]
 enum Memory {
     Pinned(Share),
+    Bulk(BulkShare),
     Shared(Bytes),
 }
 
@@ -262,11 +264,17 @@ impl PinnedBytes {
         Self(Memory::Shared(Bytes::new()))
     }
 
-    /// The bytes in memory of their own; copies only what lies in a pinned buffer.
+    pub(crate) const fn bulk(share: BulkShare) -> Self {
+        Self(Memory::Bulk(share))
+    }
+
+    /// The bytes in memory of their own; copies only what lies in a pinned buffer, or was received together with what
+    /// somebody else holds.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         match self.0 {
             Memory::Pinned(share) => Bytes::copy_from_slice(share.bytes()),
+            Memory::Bulk(share) => share.into_bytes(),
             Memory::Shared(bytes) => bytes,
         }
     }
@@ -295,9 +303,13 @@ impl PinnedBytes {
         head
     }
 
-    /// The bytes to be changed where they lie, if nobody else can see them: the only handle to a pinned buffer.
+    /// The bytes to be changed where they lie, if nobody else can see them: the only handle to what was received.
     pub fn try_mut(&mut self) -> Option<&mut [u8]> {
-        let Memory::Pinned(share) = &mut self.0 else { return None };
+        let share = match &mut self.0 {
+            Memory::Pinned(share) => share,
+            Memory::Bulk(share) => return share.try_mut(),
+            Memory::Shared(_) => return None,
+        };
         if share.pool.shares[usize::from(share.index)].get() != 1 {
             return None;
         }
@@ -333,6 +345,7 @@ impl PinnedBytes {
                 share.start += count as u32;
                 share.len -= count as u32;
             }
+            Memory::Bulk(share) => share.narrow(count, share.bytes().len()),
             Memory::Shared(bytes) => drop(bytes.split_to(count)),
         }
     }
@@ -354,6 +367,11 @@ impl PinnedBytes {
                 part.len = range.len() as u32;
                 Self(Memory::Pinned(part))
             }
+            Memory::Bulk(share) => {
+                let mut part = share.clone();
+                part.narrow(range.start, range.end);
+                Self(Memory::Bulk(part))
+            }
             Memory::Shared(bytes) => Self(Memory::Shared(bytes.slice(range))),
         }
     }
@@ -371,6 +389,7 @@ impl Deref for PinnedBytes {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Memory::Pinned(share) => share.bytes(),
+            Memory::Bulk(share) => share.bytes(),
             Memory::Shared(bytes) => bytes,
         }
     }

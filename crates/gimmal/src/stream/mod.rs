@@ -234,12 +234,8 @@ impl Stream {
     }
 
     /// Tells whether much is about to come, as a large body: it is received in fewer, larger pieces then.
-    ///
-    /// It changes nothing over TLS, whose records are decrypted in pinned buffers.
     pub fn set_bulk(&self, bulk: bool) {
-        if !self.is_tls() {
-            self.socket().set_bulk(bulk);
-        }
+        self.socket().set_bulk(bulk);
     }
 
     /// What has arrived already, if anything.
