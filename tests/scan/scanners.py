@@ -7,10 +7,13 @@ its end and found nothing. A scanner that did not come to its end is an `Inconcl
 import json
 import re
 import subprocess
+from pathlib import Path
 
 from servers import OUTPUT
 
 SECONDS_MAX = 240
+# The one that Debian's packages are installed for.
+PYTHON = "/usr/bin/python3"
 
 
 class Inconclusive(Exception):
@@ -46,16 +49,23 @@ def sqlmap(name, url, *options):
 WAPITI_MODULES = "xss,permanentxss,sql,file,exec,redirect,csp,http_headers,cookieflags,csrf"
 
 
-def wapiti(name, url):
-    """Crawls a site, and attacks the forms and parameters that it finds."""
+def wapiti(name, url, user):
+    """Logs in as a `user` (name and password) does, crawls a site, and attacks the forms and parameters that it finds."""
     report, config = OUTPUT / f"{name}.json", OUTPUT / f"{name}-config"
     # Without this file, a module that is not even used would be fetched from the network.
     config.mkdir()
     (config / "apps.json").write_text("{}")
-    command = ["wapiti", "-u", f"{url}/", "-m", WAPITI_MODULES, "--scope", "folder", "-f", "json", "-o", str(report)]
+    command = [PYTHON, Path(__file__).parent / "wapiti.py", "-u", f"{url}/", "-m", WAPITI_MODULES, "--scope", "folder"]
+    command += ["-f", "json", "-o", str(report)]
     command += ["--flush-session", "--store-session", str(OUTPUT / name), "--store-config", str(config)]
     command += ["--verify-ssl", "0", "--no-bugreport", "--max-attack-time", "60", "--max-scan-time", "200", "-v", "1"]
+    command += ["--auth-type", "post", "--auth-cred", "%".join(user), "--start", f"{url}/login"]
+    # It would log itself out, be locked out, and never end: a key adds a form to the page, a password takes long to hash.
+    for path in ("login*", "logout*", "account/*"):
+        command += ["--exclude", f"{url}/{path}"]
     text = run(name, command)
+    if "Login success" not in text:
+        raise Inconclusive("wapiti could not log in")
     crawled = re.search(r"Wapiti found (\d+) URLs and forms", text)
     if not report.exists() or not crawled or int(crawled[1]) < 3:
         raise Inconclusive("wapiti broke off, or found neither a link nor a form")

@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT = ROOT / "target" / "scan"
 
-# The example with pages, forms and a database. It speaks HTTPS.
-SITE = "secure_site"
+# The example with pages behind a login, an API with keys, and a database. It speaks HTTPS.
+SITE = "secure_api"
 # The example with a JSON API over a database. It speaks plain HTTP.
 API = "api"
 
@@ -53,8 +53,12 @@ class Server:
         self.log.close()
 
     def statuses(self):
-        """How often each status was answered, as an example's access log tells."""
-        return Counter(re.findall(r"\bstatus=(\d{3})\b", self.log_path.read_text(errors="replace")))
+        """How often each status was answered, as an example's access log tells, and who was sent to the login."""
+        log = self.log_path.read_text(errors="replace")
+        statuses = Counter(re.findall(r"gimmal::access: .*\bstatus=(\d{3})\b", log))
+        # A browser is answered with 303 and a program with 401; the audit log has both.
+        statuses["login"] = log.count('event="unauthenticated"')
+        return statuses
 
 
 def control(name, *options):

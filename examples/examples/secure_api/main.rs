@@ -84,7 +84,7 @@ fn main() -> Result<(), Error> {
     let app = app(&database, sessions, AuditFile::new(folder.join("audit.jsonl")))?;
 
     let tls = TlsServerConfig::self_signed_for_development(&["localhost", "127.0.0.1", "::1"])?;
-    let running = args.server(app).bind_tls(&args.addr, &tls).start()?;
+    let running = args.server(app).access_log(true).bind_tls(&args.addr, &tls).start()?;
     let url = running.url();
     let users = DEMO_USERS.map(|[name, password, role, department]| {
         format!("  {name:<6} {password:<20} {role:<8} {department}\n")
