@@ -6,7 +6,7 @@ use clap::Parser;
 use gimmal::files::Files;
 use gimmal::tls::TlsServerConfig;
 use gimmal::websocket::{WebSocketLimits, WebSocketUpgrade};
-use gimmal::{App, Body, BodyError, Chunk, Error, Json, Path, Response, post};
+use gimmal::{App, Body, BodyError, Chunk, Error, HeaderValue, Json, Path, Response, post};
 use gimmal_examples::Args;
 use serde::Serialize;
 
@@ -23,8 +23,10 @@ async fn user(Path(id): Path<u64>) -> String {
     id.to_string()
 }
 
+/// As it comes: nothing is put together or copied.
 async fn echo(body: Body) -> Body {
-    body
+    static OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+    body.with_media_type(&OCTETS)
 }
 
 /// What `/bytes/{n}` sends, over and over.

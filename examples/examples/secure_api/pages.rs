@@ -24,6 +24,8 @@ use crate::notes::{Draft, Note, Notes};
 use crate::{KEY_PREFIX, unix_seconds};
 
 const KEY_LIFETIME_SECONDS: u64 = 30 * 24 * 3600;
+/// Keys of one user: what users may make has a limit.
+const KEYS_MAX: usize = 20;
 
 pub(crate) fn app(database: &Database, sessions: Sessions) -> Result<App, Error> {
     let signed_in = || Requirement::Authenticated;
@@ -232,13 +234,17 @@ struct NewKey {
     scope: Vec<String>,
 }
 
-async fn add_key(account: Account, Form(form): Form<NewKey>) -> Result<Html<String>, Error> {
+async fn add_key(account: Account, Form(form): Form<NewKey>) -> Result<Response, Error> {
+    if account.database.keys_of(account.principal.id()).await?.len() >= KEYS_MAX {
+        let page = account.page("", "you have as many keys as you may: delete one first").await?;
+        return Ok((StatusCode::CONFLICT, page).into_response());
+    }
     let key = ApiKey::generate(KEY_PREFIX)?;
     let now = unix_seconds();
     let stored = StoredApiKey::new(&key, account.principal.id(), now).with_expiry(now + KEY_LIFETIME_SECONDS);
     let stored = form.scope.into_iter().fold(stored, StoredApiKey::with_scope);
     account.database.add_key(&stored).await?;
-    account.page(key.expose().expose_secret(), "").await
+    Ok(account.page(key.expose().expose_secret(), "").await?.into_response())
 }
 
 async fn remove_key(account: Account, Path(id): Path<String>) -> Result<Redirect, Error> {

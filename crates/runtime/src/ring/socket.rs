@@ -464,7 +464,7 @@ impl RingSocket {
     }
 
     /// Starts the send that waits for the turn, together with what was queued since then if both are small: a large piece
-    /// is worth a send of its own, without copying.
+    /// is worth a send of its own, if that spares a copy.
     pub(crate) fn start_send(&self, connection: &Rc<Connection>) {
         let mut transmit = self.transmit.borrow_mut();
         // A reset has started it already.
@@ -472,10 +472,11 @@ impl RingSocket {
             return;
         }
         let is_small = |piece: &[u8]| piece.len() < ZERO_COPY_BYTES_MIN;
-        let next_is_small = transmit.queue.front().is_some_and(|next| is_small(next));
+        let next = transmit.queue.front();
+        let takes_next = next.is_some_and(|next| is_small(next) || !self.zero_copy.get());
         match transmit.in_flight.take() {
             None => {}
-            Some(InFlight::One { data: Held::Alone(first), .. }) if next_is_small && is_small(&first) => {
+            Some(InFlight::One { data: Held::Alone(first), .. }) if takes_next && is_small(&first) => {
                 transmit.queue.push_front(first);
                 self.start(connection, &mut transmit);
             }
