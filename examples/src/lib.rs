@@ -42,7 +42,9 @@ impl Args {
 
 /// Sends the log to standard error; `RUST_LOG` says how much of it, `info` if it is not set.
 pub fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    // The audit log has a file where an example has one.
+    let usual = |_| "info,gimmal::audit=warn".into();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(usual);
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
