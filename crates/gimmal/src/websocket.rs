@@ -74,13 +74,6 @@ impl Message {
         }
     }
 
-    fn len(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
-        }
-    }
-
     fn into_bytes(self) -> Bytes {
         match self {
             Self::Text(text) => text.into(),
@@ -441,7 +434,7 @@ impl WebSocket {
             input.advance(consumed);
             if let Some(message) = message {
                 // The next one is likely to be like it.
-                self.stream.set_bulk(message.len() as u64 >= BULK_BYTES_MIN);
+                self.stream.set_bulk(message.as_codec().bytes().len() as u64 >= BULK_BYTES_MIN);
                 self.input.replace(input);
                 return Ok(Some(message));
             }

@@ -124,7 +124,8 @@ impl Connection {
 
     pub(crate) fn send_all<const N: usize>(self: &Rc<Self>, pieces: [SendBuf; N]) {
         match &self.io {
-            Io::Ring(socket) => socket.send_all(self, pieces),
+            // They wait for the turn, and so for each other.
+            Io::Ring(socket) => pieces.into_iter().for_each(|piece| socket.send(self, piece)),
             Io::Epoll(socket) => socket.send(self, pieces),
         }
     }

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use socket2::SockRef;
@@ -95,7 +95,8 @@ impl Stream {
             // The socket is full: to try again at once would be in vain.
             writable(connection).await?;
         } else if sent < len {
-            yield_now().await;
+            // All else that is ready has its turn.
+            pause(Waker::wake_by_ref).await;
         }
         Ok(sent)
     }
@@ -176,7 +177,7 @@ async fn send_piece(
     match blocking(move || send(socket.as_fd(), file.as_fd(), position, len)).await {
         Ok(sent) => sent,
         Err(BlockingError::Full) => {
-            next_tick(connection).await;
+            pause(|waker| connection.core.wake_at_next_tick(waker)).await;
             Err(io::ErrorKind::Interrupted.into())
         }
         Err(failed) => Err(io::Error::other(failed)),
@@ -221,27 +222,14 @@ async fn writable(connection: &Rc<Connection>) -> io::Result<()> {
     }
 }
 
-/// Lets all that is ready have its turn.
-async fn yield_now() {
-    let mut yielded = false;
+/// Waits once, until what `wakes` hands the waker to uses it.
+async fn pause(wakes: impl Fn(&Waker)) {
+    let mut paused = false;
     poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
+        if std::mem::replace(&mut paused, true) {
             return Poll::Ready(());
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
-/// Waits for the core's next tick.
-async fn next_tick(connection: &Connection) {
-    let mut waited = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut waited, true) {
-            return Poll::Ready(());
-        }
-        connection.core.wake_at_next_tick(cx.waker());
+        wakes(cx.waker());
         Poll::Pending
     })
     .await;

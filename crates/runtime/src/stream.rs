@@ -118,7 +118,7 @@ impl Stream {
         self.connection.send(data.into());
     }
 
-    /// Queues several pieces that go out together, in one operation.
+    /// Queues several pieces that go out together: in one operation, but for a large one that is sent without copying.
     pub fn queue_all<const N: usize>(&self, pieces: [SendBuf; N]) {
         self.connection.send_all(pieces);
     }

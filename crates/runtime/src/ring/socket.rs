@@ -448,21 +448,6 @@ impl RingSocket {
         }
     }
 
-    /// Queues `pieces`, which are sent together if nothing is in flight.
-    pub(crate) fn send_all<const N: usize>(&self, connection: &Rc<Connection>, pieces: [SendBuf; N]) {
-        let mut transmit = self.transmit.borrow_mut();
-        if transmit.errno.is_some() {
-            return;
-        }
-        for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
-            transmit.unsent += piece.len();
-            transmit.queue.push_back(piece);
-        }
-        if transmit.in_flight.is_none() {
-            self.start(connection, &mut transmit);
-        }
-    }
-
     /// Starts the send that waits for the turn, together with what was queued since then if both are small: a large piece
     /// is worth a send of its own, if that spares a copy.
     pub(crate) fn start_send(&self, connection: &Rc<Connection>) {
