@@ -11,6 +11,7 @@ mod process;
 pub mod proxies;
 mod server;
 mod tls;
+mod upgrade;
 
 pub use authority::{Authority, Issued};
 pub use bytes::{checksum, pattern};
@@ -20,3 +21,4 @@ pub use held::Held;
 pub use process::{Process, Redis};
 pub use server::{BACKENDS, eventually, on_both, server, start};
 pub use tls::{TlsClient, trusting};
+pub use upgrade::echo_after_upgrade;

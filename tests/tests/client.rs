@@ -14,8 +14,8 @@ use gimmal::{
     Address, App, Backend, Body, BodyError, Chunk, HeaderMap, HeaderValue, Method, Path, Redirect, Request,
     Response, Server, StatusCode, header, post,
 };
-use gimmal_tests::on_a_core;
 use gimmal_tests::peers::{answering, noise, read_head, server};
+use gimmal_tests::{echo_after_upgrade, on_a_core};
 
 fn start(app: App) -> (String, TestServer) {
     let server = TestServer::start(app).unwrap();
@@ -438,17 +438,7 @@ fn redirects_are_followed_when_asked_for_and_secrets_stay_behind() {
 
 #[test]
 fn an_upgrade_gives_the_connection_over_with_what_came_early() {
-    async fn echo() -> Response {
-        Response::switching_protocols(HeaderValue::from_static("echo"), async |stream| {
-            let _ = stream.send("early").await;
-            while let Ok(bytes) = stream.recv().await
-                && !bytes.is_empty()
-            {
-                let _ = stream.send(bytes).await;
-            }
-        })
-    }
-    let (url, _server) = start(App::new().get("/", echo));
+    let (url, _server) = start(App::new().get("/", echo_after_upgrade));
     on_a_core(move || {
         let url = url.clone();
         async move {

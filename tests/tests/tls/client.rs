@@ -9,10 +9,9 @@ use std::time::Duration;
 use gimmal::client::{Client, ClientError, ClientOptions, Phase};
 use gimmal::tls::{CertificateProblem, ClientAuth, TlsClientConfig, TlsError, TlsServerConfig};
 use gimmal::{
-    Address, App, Backend, Body, BodyError, Bytes, Chunk, HeaderValue, Path, Redirect, Request, Response,
-    header, post,
+    Address, App, Backend, Body, BodyError, Bytes, Chunk, HeaderValue, Path, Redirect, Request, header, post,
 };
-use gimmal_tests::{Authority, BACKENDS, Issued, on_a_core, pattern, server};
+use gimmal_tests::{Authority, BACKENDS, Issued, echo_after_upgrade, on_a_core, pattern, server};
 
 use crate::scene::{Process, SServer, Scene, Served, about, serve_half_a_body, trusting_client};
 
@@ -292,18 +291,8 @@ fn a_server_that_would_speak_another_protocol_is_refused() {
 
 #[test]
 fn an_upgrade_gives_the_tls_stream_over() {
-    async fn echo() -> Response {
-        Response::switching_protocols(HeaderValue::from_static("echo"), async |stream| {
-            let _ = stream.send("early").await;
-            while let Ok(bytes) = stream.recv().await
-                && !bytes.is_empty()
-            {
-                let _ = stream.send(bytes).await;
-            }
-        })
-    }
     let scene = Scene::new();
-    let served = scene.serve(App::new().get("/", echo), Backend::Auto);
+    let served = scene.serve(App::new().get("/", echo_after_upgrade), Backend::Auto);
     let address = served.address();
     let tls = trusting_client(&scene.authority).build().unwrap();
     on_a_core(move || {
