@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 import http.client
-import statistics
-import sys
+import shutil
+import ssl
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import rounds
 import servers
 from load import Generator
 from process import Failed, Running, free_port
 from rows import Request, Row
 from servers import ROOT, Place, Server
-
-#: Size, connections, seconds at least.
-SIZES = [(1 << 10, 64, 1), (64 << 10, 64, 1), (1 << 20, 16, 1), (100 << 20, 2, 3)]
+from tls import make_certificate
 
 
-def name_of(size: int) -> str:
-    return f"{size >> 20}m" if size >= 1 << 20 else f"{size >> 10}k"
+@dataclass(frozen=True)
+class File:
+    name: str
+    size: int
+    connections: int
+    seconds_min: int
+    unit: str = "us of CPU"
+
+
+ROWS = [File("1k", 1 << 10, 64, 1), File("64k", 64 << 10, 64, 1), File("1m", 1 << 20, 16, 1), File("100m", 100 << 20, 2, 3)]
 
 
 def pattern(size: int) -> bytes:
@@ -41,29 +48,16 @@ def all_servers(files: Path, tls: tuple[Path, Path] | None) -> list[Server]:
 
     def nginx(place: Place) -> list[str]:
         secret = f"ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]};" if tls else ""
-        path = place.folder / "nginx.conf"
-        path.write_text(f"""
-user root;
-worker_processes {place.cores};
-daemon off;
-pid {place.folder}/nginx.pid;
-error_log {place.folder}/nginx.log;
-events {{ worker_connections 20000; multi_accept on; }}
-http {{
-    access_log off;
-    sendfile on;
-    tcp_nopush on;
-    keepalive_requests 1000000000;
-    keepalive_timeout 1h;
+        return servers.nginx_with(
+            place,
+            f"""
     open_file_cache max=1000 inactive=1h;
     default_type application/octet-stream;
     server {{
         listen {place.address} backlog=4096 reuseport{" ssl" if tls else ""}; {secret}
         location /files/ {{ alias {files}/; }}
-    }}
-}}
-""")
-        return [servers.shutil.which("nginx", path=servers.DAEMON_PATH), "-c", str(path), "-e", f"{place.folder}/nginx.log"]
+    }}""",
+        )
 
     def h2o(place: Place) -> list[str]:
         secret = f"\n  ssl:\n    certificate-file: {tls[0]}\n    key-file: {tls[1]}" if tls else ""
@@ -83,85 +77,64 @@ hosts:
       /files:
         file.dir: {files}
 """)
-        return [servers.shutil.which("h2o", path=servers.DAEMON_PATH), "-c", str(path)]
+        return [shutil.which("h2o", path=servers.DAEMON_PATH), "-c", str(path)]
 
     return [gimmal("uring"), gimmal("epoll"), Server("nginx", "daemon", nginx), Server("h2o", "daemon", h2o)]
 
 
-def check(running: Running, size: int, tls: bool) -> None:
+def check(running: Running, file: File, tls: bool) -> None:
     """What a client gets is the file, byte for byte."""
     kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
-    more = {"context": __import__("ssl")._create_unverified_context()} if tls else {}
+    more = {"context": ssl._create_unverified_context()} if tls else {}
     connection = kind("127.0.0.1", running.place.port, timeout=30, **more)
-    connection.request("GET", f"/files/{name_of(size)}")
+    connection.request("GET", f"/files/{file.name}")
     answer = connection.getresponse()
     body = answer.read()
     connection.close()
-    if answer.status != 200 or body != pattern(size):
-        raise Failed(f"{name_of(size)}: {answer.status}, {len(body)} bytes that are not the file")
+    if answer.status != 200 or body != pattern(file.size):
+        raise Failed(f"{file.name}: {answer.status}, {len(body)} bytes that are not the file")
     for field in ("last-modified", "etag", "content-length"):
         if field not in answer.headers:
-            raise Failed(f"{name_of(size)}: no {field}")
+            raise Failed(f"{file.name}: no {field}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="scripts/bench-files", description=sys.modules["__main__"].__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2)
-    parser.add_argument("--sizes", default="", help="1k, 64k, 1m, 100m, with commas between; all if not given")
+    parser = rounds.parser("bench-files", __doc__)
     parser.add_argument("--servers", default="", help="only these, with commas between")
     parser.add_argument("--tls", action="store_true", help="over HTTPS")
-    parser.add_argument("--server-cpu", default="0")
-    parser.add_argument("--load-cpus", default="1")
     args = parser.parse_args()
-    sizes = [row for row in SIZES if not args.sizes or name_of(row[0]) in args.sizes.split(",")]
-    figures: dict[tuple[str, str], list[float]] = {}
+    rows = rounds.chosen(ROWS, args.rows)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = folder / "files"
         files.mkdir()
-        for size, *_ in sizes:
-            (files / name_of(size)).write_bytes(pattern(size))
+        for row in rows:
+            (files / row.name).write_bytes(pattern(row.size))
         # A file that has just been written may be held to be still changing.
         time.sleep(3)
-        tls = None
-        if args.tls:
-            from tls import make_certificate
-
-            tls = make_certificate(folder)
         measured = [
-            server for server in all_servers(files, tls) if not args.servers or server.name in args.servers.split(",")
+            server
+            for server in all_servers(files, make_certificate(folder) if args.tls else None)
+            if not args.servers or server.name in args.servers.split(",")
         ]
         generator = Generator(args.load_cpus, 1, folder)
-        for turn in range(args.rounds):
-            for size, connections, seconds_min in sizes:
-                row = Row(name_of(size), "", connections, (Request(f"/files/{name_of(size)}"),))
-                # Each begins as often as the others, so that none has the quiet minutes to itself.
-                for server in measured[turn % len(measured) :] + measured[: turn % len(measured)]:
-                    try:
-                        with Running(server, Place(free_port(), 1, folder), args.server_cpu) as running:
-                            check(running, size, args.tls)
-                            generator.wrk(running, row, seconds_min, tls=args.tls)
-                            before = running.usage()
-                            load, _ = generator.wrk(running, row, max(args.seconds, seconds_min), tls=args.tls)
-                            if load.errors:
-                                raise Failed(f"{load.errors} errors")
-                            # Of a large file few are whole when the time is over: what has come is what counts.
-                            done = load.received / size if size >= 1 << 20 else load.requests
-                            value = running.usage().since(before).total / done * 1e6
-                    except Failed as error:
-                        print(f"{row.name}: {server.name}: {error}", file=sys.stderr)
-                        continue
-                    figures.setdefault((row.name, server.name), []).append(value)
+
+        def one(row: File, server: Server) -> float:
+            asked = Row(row.name, "", row.connections, (Request(f"/files/{row.name}"),))
+            with Running(server, Place(free_port(), 1, folder), args.server_cpu) as running:
+                check(running, row, args.tls)
+                generator.wrk(running, asked, row.seconds_min, tls=args.tls)
+                before = running.usage()
+                load, _ = generator.wrk(running, asked, max(round(args.seconds), row.seconds_min), tls=args.tls)
+                if load.errors:
+                    raise Failed(f"{load.errors} errors")
+                # Of a large file few are whole when the time is over: what has come is what counts.
+                done = load.received / row.size if row.size >= 1 << 20 else load.requests
+                return running.usage().since(before).total / done * 1e6
+
+        figures = rounds.measure(rows, measured, args.rounds, one)
     names = [server.name for server in measured]
-    print("| µs of server CPU for one GET |", " | ".join(names), "|")
-    print("| --- |", " | ".join("---:" for _ in names), "|")
-    for size, *_ in sizes:
-        row = name_of(size)
-        medians = {name: statistics.median(figures.get((row, name)) or [float("nan")]) for name in names}
-        base = medians.get("nginx", float("nan"))
-        cells = [f"{medians[name]:,.1f} ({medians[name] / base:.2f})" for name in names]
-        print(f"| {row} |", " | ".join(cells), "|")
+    rounds.print_table(rows, measured, figures, "nginx" if "nginx" in names else names[0])
 
 
 if __name__ == "__main__":

@@ -8,9 +8,19 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from process import Failed, Running
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    unit: str
+    #: Arguments of the load program.
+    arguments: tuple[str, ...]
+
 
 #: Row, server: the value of each round.
 Figures = dict[tuple[str, str], list[float]]

@@ -154,8 +154,29 @@ def nginx_command(place: Place) -> list[str]:
         location = /upload {
             default_type text/plain; client_body_buffer_size 32m; echo_read_request_body; echo -n $content_length;
         }"""
-    configuration = f"""
-{f"load_module {module};" if module.exists() else ""}
+    return nginx_with(
+        place,
+        f"""
+    client_max_body_size 0;
+    client_body_temp_path {place.folder}/nginx-body;
+    open_file_cache max=100 inactive=1h;
+    server {{
+        listen {place.address} backlog=4096 reuseport;
+        location = /plaintext {{ default_type text/plain; return 200 "Hello, World!"; }}
+        location = /json {{ default_type application/json; return 200 '{{"message":"Hello, World!"}}'; }}
+        location ~ ^/users/([^/]+)$ {{ default_type text/plain; return 200 $1; }}
+        location /bytes/ {{ default_type application/octet-stream; root {place.folder}; }}
+        {echo if module.exists() else ""}
+    }}""",
+        f"load_module {module};" if module.exists() else "",
+    )
+
+
+def nginx_with(place: Place, http: str, modules: str = "") -> list[str]:
+    """The command of an nginx that is tuned as people do it, with `http` in its block of that name."""
+    path = place.folder / "nginx.conf"
+    path.write_text(f"""
+{modules}
 user root;
 worker_processes {place.cores};
 daemon off;
@@ -168,21 +189,9 @@ http {{
     tcp_nopush on;
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
-    client_max_body_size 0;
-    client_body_temp_path {place.folder}/nginx-body;
-    open_file_cache max=100 inactive=1h;
-    server {{
-        listen {place.address} backlog=4096 reuseport;
-        location = /plaintext {{ default_type text/plain; return 200 "Hello, World!"; }}
-        location = /json {{ default_type application/json; return 200 '{{"message":"Hello, World!"}}'; }}
-        location ~ ^/users/([^/]+)$ {{ default_type text/plain; return 200 $1; }}
-        location /bytes/ {{ default_type application/octet-stream; root {place.folder}; }}
-        {echo if module.exists() else ""}
-    }}
+{http}
 }}
-"""
-    path = place.folder / "nginx.conf"
-    path.write_text(configuration)
+""")
     return [shutil.which("nginx", path=DAEMON_PATH), "-c", str(path), "-e", f"{place.folder}/nginx.log"]
 
 

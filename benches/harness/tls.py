@@ -5,27 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import rounds
 import servers
 from process import Failed, Running, free_port
-from rounds import count
+from rounds import Row, count
 from servers import PEERS, ROOT, Place, Server
 
 LOAD = ROOT / "target" / "release" / "tls_load"
 IDLE_CONNECTIONS = 1000
 
 
-@dataclass(frozen=True)
-class Row:
-    name: str
-    unit: str
-    #: Arguments of `tls_load`, or of wrk if they begin with a path.
-    arguments: tuple[str, ...]
-
-
+#: Arguments of `tls_load`, or of wrk if they begin with a path.
 ROWS = [
     Row("full handshake, X25519MLKEM768", "us of CPU", ("full",)),
     Row("full handshake, X25519", "us of CPU", ("full", "--x25519")),

@@ -5,25 +5,17 @@ from __future__ import annotations
 import resource
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import rounds
 import servers
 from process import Failed, Running, free_port
+from rounds import Row
 from servers import PEERS, ROOT, Place, Server
 
 LOAD = ROOT / "target" / "release" / "websocket_load"
 OPEN_FILES = 20_000
 IDLE_CONNECTIONS = 10_000
-
-
-@dataclass(frozen=True)
-class Row:
-    name: str
-    unit: str
-    #: Arguments of `websocket_load`.
-    arguments: tuple[str, ...]
 
 
 ROWS = [
