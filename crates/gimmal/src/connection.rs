@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use gimmal_http::{BodyFraming, Limits, Parsed, RequestError};
 use gimmal_runtime::{Address, ConnectionId, LocalFuture, OutBuf};
 use http::{Method, StatusCode, Version};
-use tracing::Instrument;
 
 use crate::access_log::AccessRecord;
 use crate::body::{Body, Chunk};
@@ -23,7 +22,6 @@ use crate::incoming::{IncomingBody, is_bulk};
 use crate::outgoing::{self, Begun, Outcome};
 use crate::request::{Head, Request};
 use crate::response::{IntoResponse, Response};
-use crate::router::Endpoint;
 use crate::service::{Responding, Service};
 use crate::stream::Stream;
 use crate::upgrade::Upgrade;
@@ -104,6 +102,10 @@ impl Connection {
         self.input.take()
     }
 
+    fn has_input(&self) -> bool {
+        !self.input.borrow().is_empty()
+    }
+
     pub(crate) fn set_input(&self, input: Chunk) {
         self.input.replace(input);
     }
@@ -166,7 +168,7 @@ impl Connection {
         sent
     }
 
-    /// Waits for a handler, for as long as a request may take.
+    /// Waits for a handler, for as long as a request may take. An error says that the client has gone.
     async fn wait_for(&self, responding: &mut Responding) -> io::Result<Response> {
         let stream = self.stream();
         self.request_deadline.set(Some(Instant::now() + self.timeouts().request));
@@ -178,35 +180,16 @@ impl Connection {
         .await;
         self.request_deadline.set(None);
         stream.set_deadline(None);
-        response
+        match response {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(responding.overdue()),
+            response => response,
+        }
     }
 
     /// Queues what was collected, and leaves nothing.
     pub(crate) fn queue(&self, out: &mut OutBuf) {
         if !out.is_empty() {
             self.stream().queue(std::mem::take(out));
-        }
-    }
-
-    /// Waits for the first bytes of a request; `false` when the connection has come to its end.
-    async fn awaits_request(&self) -> bool {
-        let stream = self.stream();
-        let timeouts = self.timeouts();
-        stream.set_deadline(Some(if self.requests.get() == 0 {
-            timeouts.header_read
-        } else {
-            timeouts.idle
-        }));
-        stream.set_idle(true);
-        let received = stream.recv().await;
-        stream.set_idle(false);
-        stream.set_deadline(None);
-        match received {
-            Ok(bytes) if !bytes.is_empty() => {
-                self.set_input(bytes);
-                true
-            }
-            _ => false,
         }
     }
 }
@@ -227,21 +210,49 @@ pub(crate) enum After {
 /// Serves a connection. While it is idle, all that it holds is a few words.
 pub(crate) async fn serve(stream: Stream, service: Rc<Service>) {
     let connection = Connection::new(service, Some(stream));
-    while connection.awaits_request().await {
-        match LocalFuture::new(exchanges(Rc::clone(&connection))).await {
-            After::Idle => {}
+    connection.stream().set_deadline(Some(connection.timeouts().header_read));
+    while let Some(rest) = answer(&connection).await {
+        match rest.await {
+            After::Idle => connection.stream().set_deadline(Some(connection.timeouts().idle)),
             After::Close => return,
             After::Linger => return LocalFuture::new(linger(Rc::clone(&connection))).await,
             After::Abort => return connection.stream().abort(),
             After::Upgrade(upgrade) => {
                 let stream = connection.stream().share();
-                stream.set_deadline(None);
                 stream.unrecv(connection.take_input());
                 drop(connection);
                 return upgrade.run(stream).await;
             }
         }
     }
+}
+
+/// Answers requests as they come, as long as nothing has to be waited for but the next one. What is left to do then is
+/// a future of its own; `None` when the connection has come to its end.
+async fn answer(connection: &Rc<Connection>) -> Option<LocalFuture<After>> {
+    let stream = connection.stream();
+    stream.set_idle(true);
+    let rest = poll_fn(|cx| {
+        let mut out = OutBuf::default();
+        loop {
+            match stream.poll_recv(cx) {
+                Poll::Ready(Ok(bytes)) if !bytes.is_empty() => connection.set_input(bytes),
+                ended => {
+                    connection.queue(&mut out);
+                    return ended.map(|_| None);
+                }
+            }
+            // Until the request after those that have come.
+            stream.set_deadline(Some(connection.timeouts().idle));
+            if let Some(wait) = answer_at_hand(connection, &mut out, cx) {
+                let rest = finish_waiting(Rc::clone(connection), std::mem::take(&mut out), wait);
+                return Poll::Ready(Some(LocalFuture::new(rest)));
+            }
+        }
+    })
+    .await;
+    stream.set_idle(false);
+    rest
 }
 
 /// Lets the client read the last answer before the connection goes.
@@ -266,7 +277,7 @@ pub(crate) struct Facts {
     pub(crate) method: Method,
     /// The client asked for another protocol, or for a tunnel.
     pub(crate) may_upgrade: bool,
-    /// Whether the connection stays open; at first, whether the client wants that.
+    /// Whether the client wants the connection to stay open.
     pub(crate) keep_alive: bool,
 }
 
@@ -287,25 +298,68 @@ impl Facts {
     }
 }
 
-/// Answers the requests that have come, one after the other.
-async fn exchanges(connection: Rc<Connection>) -> After {
-    let mut out = OutBuf::default();
-    loop {
-        let head = match next_head(&connection, &mut out).await {
-            Next::Request(head) => head,
-            Next::None => return After::Idle,
-            Next::Gone => return After::Close,
-            Next::Refused(error) => {
-                let mut response = error.into_response();
-                connection.service.router.root().complete(&mut response, connection.is_tls());
-                // Its text is short: it is collected at once.
-                let _ = outgoing::begin(&connection, &mut out, response, &Facts::of_nothing());
-                connection.queue(&mut out);
-                return After::Linger;
-            }
+/// What has to be waited for before a connection can go on.
+enum Wait {
+    /// The rest of a head, of which this much has come.
+    Head(Request, Vec<u8>),
+    Handler(Exchange, Responding),
+    /// The body of a response to be made, or to be taken by the client, and whatever else may follow it.
+    Response(Exchange, Answer),
+    /// The client, to take what is unsent.
+    Client,
+    /// Nothing any more.
+    Over(After),
+}
+
+/// Answers the requests that have come, until there are no more of them or one has to be waited for.
+fn answer_at_hand(connection: &Rc<Connection>, out: &mut OutBuf, cx: &mut Context<'_>) -> Option<Wait> {
+    while connection.has_input() {
+        let mut request = Request::blank();
+        let mut partial = Vec::new();
+        connection.is_early.set(connection.stream().is_early());
+        match read_head(connection, request.head_mut(), &mut partial) {
+            Ok(true) => {}
+            Ok(false) => return Some(Wait::Head(request, partial)),
+            Err(error) => return Some(Wait::Over(refuse(connection, out, malformed(error)))),
+        }
+        let (exchange, mut responding) = Exchange::begin(connection, request, out);
+        let Poll::Ready(response) = Pin::new(&mut responding).poll(cx) else {
+            return Some(Wait::Handler(exchange, responding));
         };
-        let after = exchange(&connection, head, &mut out).await;
-        if after.is_some() || out.len() >= OUT_BYTES {
+        let answer = exchange.answer(connection, out, response);
+        if !exchange.is_over_with(&answer) {
+            return Some(Wait::Response(exchange, answer));
+        }
+        if out.len() >= OUT_BYTES {
+            connection.queue(out);
+        }
+        match connection.stream().poll_send_ready(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Some(Wait::Over(After::Abort)),
+            Poll::Pending => return Some(Wait::Client),
+        }
+    }
+    None
+}
+
+/// Goes on from where something had to be waited for, until all requests that have come are answered.
+async fn finish_waiting(connection: Rc<Connection>, mut out: OutBuf, mut wait: Wait) -> After {
+    connection.stream().set_deadline(None);
+    loop {
+        let after = match wait {
+            Wait::Head(request, partial) => match rest_of_head(&connection, &mut out, request, partial).await {
+                Ok(request) => {
+                    let (exchange, responding) = Exchange::begin(&connection, request, &mut out);
+                    exchange.respond(&connection, &mut out, responding).await
+                }
+                Err(after) => Some(after),
+            },
+            Wait::Handler(exchange, responding) => exchange.respond(&connection, &mut out, responding).await,
+            Wait::Response(exchange, answer) => exchange.finish(&connection, &mut out, answer).await,
+            Wait::Client => None,
+            Wait::Over(after) => Some(after),
+        };
+        if after.is_some() || !connection.has_input() || out.len() >= OUT_BYTES {
             connection.queue(&mut out);
         }
         if let Some(after) = after {
@@ -314,75 +368,68 @@ async fn exchanges(connection: Rc<Connection>) -> After {
         if connection.send_ready().await.is_err() {
             return After::Abort;
         }
+        let next = poll_fn(|cx| Poll::Ready(answer_at_hand(&connection, &mut out, cx))).await;
+        let Some(next) = next else {
+            connection.queue(&mut out);
+            return After::Idle;
+        };
+        wait = next;
     }
 }
 
-/// What comes next on a connection.
-enum Next {
-    Request(Box<Head>),
-    /// Nothing has come.
-    None,
-    /// The client has gone in the middle of a head.
-    Gone,
-    Refused(Error),
+fn malformed(error: RequestError) -> Error {
+    tracing::debug!(%error, "a malformed request was refused");
+    Error::new(error.status(), error.to_string())
 }
 
-/// Reads the next head. What was answered before goes out before more is waited for.
-async fn next_head(connection: &Connection, out: &mut OutBuf) -> Next {
+/// Answers what is no request.
+fn refuse(connection: &Connection, out: &mut OutBuf, error: Error) -> After {
+    let mut response = error.into_response();
+    connection.service.router.root().complete(&mut response, connection.is_tls());
+    // Its text is short: it is collected at once.
+    let _ = outgoing::begin(connection, out, response, &Facts::of_nothing(), false);
+    After::Linger
+}
+
+/// Waits for the rest of a head. What was answered before goes out first.
+async fn rest_of_head(
+    connection: &Connection,
+    out: &mut OutBuf,
+    mut request: Request,
+    mut partial: Vec<u8>,
+) -> Result<Request, After> {
     let stream = connection.stream();
-    let mut head = Head::take();
-    let mut partial = Vec::new();
-    let mut waits = false;
-    connection.is_early.set(false);
+    connection.queue(out);
+    stream.set_deadline(Some(connection.timeouts().header_read));
     loop {
-        connection.is_early.set(connection.is_early.get() || stream.is_early());
-        match read_head(connection, &mut head, &mut partial) {
-            Ok(true) => break,
-            Ok(false) => {}
-            Err(error) => {
-                tracing::debug!(%error, "a malformed request was refused");
-                return Next::Refused(Error::new(error.status(), error.to_string()));
-            }
-        }
-        if let Some(more) = stream.try_recv() {
-            connection.set_input(more);
-            continue;
-        }
-        connection.queue(out);
-        if partial.is_empty() {
-            head.recycle();
-            return Next::None;
-        }
-        if !waits {
-            waits = true;
-            stream.set_deadline(Some(connection.timeouts().header_read));
-        }
         match stream.recv().await {
             Ok(more) if !more.is_empty() => connection.set_input(more),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                return Next::Refused(Error::status_only(StatusCode::REQUEST_TIMEOUT));
+                return Err(refuse(connection, out, Error::status_only(StatusCode::REQUEST_TIMEOUT)));
             }
-            _ => return Next::Gone,
+            _ => return Err(After::Close),
+        }
+        connection.is_early.set(connection.is_early.get() || stream.is_early());
+        match read_head(connection, request.head_mut(), &mut partial) {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(error) => return Err(refuse(connection, out, malformed(error))),
         }
     }
-    if waits {
-        stream.set_deadline(None);
-    }
-    Next::Request(head)
+    stream.set_deadline(None);
+    Ok(request)
 }
 
 /// Reads one head off what was received; `false` if it is not all there. What is there of it then lies in `partial`.
 fn read_head(connection: &Connection, head: &mut Head, partial: &mut Vec<u8>) -> Result<bool, RequestError> {
     let limits = &connection.service.config.limits;
-    let mut input = connection.take_input();
-    if input.is_empty() {
-        return Ok(false);
-    }
+    let mut input = connection.input.borrow_mut();
     if partial.is_empty() {
         match head.parsed.parse(&input, limits)? {
             Parsed::Complete(len) => head.bytes = input.split_to(len).unpin_if_scarce(),
             Parsed::Partial => {
                 partial.extend_from_slice(&input);
+                *input = Chunk::new();
                 return Ok(false);
             }
         }
@@ -395,98 +442,122 @@ fn read_head(connection: &Connection, head: &mut Head, partial: &mut Vec<u8>) ->
                 partial.truncate(len);
                 head.bytes = std::mem::take(partial).into();
             }
-            Parsed::Partial => return Ok(false),
+            Parsed::Partial => {
+                *input = Chunk::new();
+                return Ok(false);
+            }
         }
     }
-    connection.set_input(input);
     Ok(true)
 }
 
-/// Answers one request; `None` if the next one can follow.
-async fn exchange(connection: &Rc<Connection>, mut head: Box<Head>, out: &mut OutBuf) -> Option<After> {
-    connection.requests.set(connection.number().wrapping_add(1));
-    let facts = Facts::of(&head);
-    let endpoint = Rc::clone(connection.service.router.find(&mut head, connection.is_early.get()));
-    let (body, incoming) = body_of(connection, &head, endpoint.body_limit);
-    if incoming.is_some() {
-        // What was answered before goes out before a `100 Continue`.
-        connection.queue(out);
-    }
-    let record = connection.service.config.access_log.then(|| Box::new(AccessRecord::new(connection, &head)));
-    let request = Request::new(head, body, Rc::clone(connection), Rc::clone(&endpoint));
-    let mut responding = responding(&endpoint, request);
-    let mut response = match poll_fn(|cx| Poll::Ready(Pin::new(&mut responding).poll(cx))).await {
-        Poll::Ready(response) => response,
-        Poll::Pending => {
-            connection.queue(out);
-            match connection.wait_for(&mut responding).await {
-                Ok(response) => response,
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                    tracing::warn!(request = %responding.id(), "a handler took too long and was dropped");
-                    let message = "the request took too long";
-                    let mut response = Error::new(StatusCode::SERVICE_UNAVAILABLE, message).into_response();
-                    endpoint.complete(&mut response, connection.is_tls());
-                    response
-                }
-                Err(_) => return Some(After::Abort),
-            }
-        }
-    };
-    let router = &connection.service.router;
-    if responding.panicked() {
-        endpoint.complete(&mut response, connection.is_tls());
-    } else if connection.is_early.get() && router.is_too_early(&endpoint) {
-        router.root().complete(&mut response, connection.is_tls());
-    }
-    drop(responding);
-
-    let status = response.status();
-    let may_follow = incoming.as_ref().is_none_or(IncomingBody::may_be_finished);
-    let keep_alive = facts.keep_alive && may_follow && !connection.stream().core().is_draining();
-    let outcome = match outgoing::begin(connection, out, response, &Facts { keep_alive, ..facts }) {
-        Begun::Done(outcome) => outcome,
-        // Boxed, so that it takes no room in what every request needs.
-        Begun::Rest(rest) => Box::pin(outgoing::finish(connection, out, rest)).await,
-    };
-    if let Some(record) = record {
-        let bytes = if let Outcome::Sent { bytes, .. } = outcome { Some(bytes) } else { None };
-        record.write(connection, status, bytes).await;
-    }
-    if let Some(incoming) = &incoming {
-        incoming.take_back();
-    }
-    match outcome {
-        Outcome::Failed => Some(After::Abort),
-        Outcome::Upgrade(upgrade) => Some(After::Upgrade(upgrade)),
-        Outcome::Sent { keep_alive, .. } => {
-            if let Some(incoming) = incoming {
-                connection.queue(out);
-                if !may_follow || !incoming.finish().await {
-                    return Some(After::Linger);
-                }
-            }
-            if keep_alive {
-                return None;
-            }
-            // A client that has sent more than it should may be sending still.
-            Some(if connection.input.borrow().is_empty() { After::Close } else { After::Linger })
-        }
-    }
+/// What is needed of a request after its handler has had it.
+struct Exchange {
+    facts: Facts,
+    /// The body, if not all of it had come with the head.
+    incoming: Option<Rc<IncomingBody>>,
+    record: Option<Box<AccessRecord>>,
+    /// Not even middleware has seen the request, which came as early data of TLS to a route that is not safe to replay.
+    is_too_early: bool,
 }
 
-/// Starts the handler, in a span of its own if somebody wants to see it.
-fn responding(endpoint: &Rc<Endpoint>, request: Request) -> Responding {
-    let span = tracing::debug_span!(
-        "request",
-        id = %request.id(),
-        method = %request.method(),
-        path = request.path(),
-        route = request.route(),
-    );
-    if span.is_disabled() {
-        return Responding::new(endpoint, request);
+/// A response that has begun to go out.
+struct Answer {
+    status: StatusCode,
+    begun: Begun,
+    /// Whether the next request can follow on the connection.
+    may_follow: bool,
+}
+
+impl Exchange {
+    /// Finds the handler of a request, and starts it.
+    fn begin(connection: &Rc<Connection>, mut request: Request, out: &mut OutBuf) -> (Self, Responding) {
+        connection.requests.set(connection.number().wrapping_add(1));
+        let head = request.head_mut();
+        let router = &connection.service.router;
+        let endpoint = Rc::clone(router.find(head, connection.is_early.get()));
+        let (body, incoming) = body_of(connection, head, endpoint.body_limit);
+        if incoming.is_some() {
+            // What was answered before goes out before a `100 Continue`.
+            connection.queue(out);
+        }
+        let this = Self {
+            facts: Facts::of(head),
+            incoming,
+            record: connection
+                .service
+                .config
+                .access_log
+                .then(|| Box::new(AccessRecord::new(connection, head))),
+            is_too_early: connection.is_early.get() && router.is_too_early(&endpoint),
+        };
+        request.arrive(Rc::clone(connection), Rc::clone(&endpoint), body);
+        (this, Responding::new(endpoint, request))
     }
-    Responding::new(endpoint, request).map(|future| LocalFuture::new(future.instrument(span)))
+
+    /// Begins to send the response.
+    fn answer(&self, connection: &Connection, out: &mut OutBuf, mut response: Response) -> Answer {
+        if self.is_too_early {
+            connection.service.router.root().complete(&mut response, connection.is_tls());
+        }
+        let may_follow = self.incoming.as_ref().is_none_or(IncomingBody::may_be_finished);
+        let keep_alive = self.facts.keep_alive && may_follow && !connection.stream().core().is_draining();
+        let status = response.status();
+        let begun = outgoing::begin(connection, out, response, &self.facts, keep_alive);
+        Answer { status, begun, may_follow }
+    }
+
+    /// Whether nothing is left to do but to answer the next request.
+    fn is_over_with(&self, answer: &Answer) -> bool {
+        let is_sent = matches!(answer.begun, Begun::Done(Outcome::Sent { keep_alive: true, .. }));
+        is_sent && self.incoming.is_none() && self.record.is_none()
+    }
+
+    /// Waits for the handler, and sends its response; `None` if the next request can follow.
+    async fn respond(
+        self,
+        connection: &Connection,
+        out: &mut OutBuf,
+        mut responding: Responding,
+    ) -> Option<After> {
+        connection.queue(out);
+        let Ok(response) = connection.wait_for(&mut responding).await else { return Some(After::Abort) };
+        drop(responding);
+        let answer = self.answer(connection, out, response);
+        self.finish(connection, out, answer).await
+    }
+
+    /// Sends the rest of a response, and reads the rest of its request; `None` if the next request can follow.
+    async fn finish(self, connection: &Connection, out: &mut OutBuf, answer: Answer) -> Option<After> {
+        let outcome = match answer.begun {
+            Begun::Done(outcome) => outcome,
+            Begun::Rest(rest) => outgoing::finish(connection, out, rest).await,
+        };
+        if let Some(record) = self.record {
+            let bytes = if let Outcome::Sent { bytes, .. } = outcome { Some(bytes) } else { None };
+            record.write(connection, answer.status, bytes).await;
+        }
+        if let Some(incoming) = &self.incoming {
+            incoming.take_back();
+        }
+        match outcome {
+            Outcome::Failed => Some(After::Abort),
+            Outcome::Upgrade(upgrade) => Some(After::Upgrade(upgrade)),
+            Outcome::Sent { keep_alive, .. } => {
+                if let Some(incoming) = self.incoming {
+                    connection.queue(out);
+                    if !answer.may_follow || !incoming.finish().await {
+                        return Some(After::Linger);
+                    }
+                }
+                if keep_alive {
+                    return None;
+                }
+                // A client that has sent more than it should may be sending still.
+                Some(if connection.has_input() { After::Linger } else { After::Close })
+            }
+        }
+    }
 }
 
 /// The body of a request: what has come in full already needs no more than a slice.

@@ -51,18 +51,20 @@ pub(crate) struct Rest {
     encoded: Encoded,
 }
 
-/// Begins to send a response: collects it in `out` as far as it is small and at hand.
+/// Begins to send a response, after which the connection is kept if `keep_alive` says so: collects it in `out` as far as
+/// it is small and at hand.
 pub(crate) fn begin(
     connection: &Connection,
     out: &mut OutBuf,
     mut response: Response,
     facts: &Facts,
+    keep_alive: bool,
 ) -> Begun {
     let switches = response.status().is_informational();
     match response.take_upgrade() {
         Some(upgrade) if facts.may_upgrade => {
             // A tunnel has no body and no length of one (RFC 9110, section 9.3.6).
-            let _ = push_head(connection, out, &response, None, BodyFraming::None, facts);
+            let _ = push_head(connection, out, &response, None, BodyFraming::None, facts, keep_alive);
             return Begun::Done(Outcome::Upgrade(upgrade));
         }
         None if !switches => {}
@@ -73,7 +75,8 @@ pub(crate) fn begin(
         }
     }
     let framing = response.body().length().map_or(BodyFraming::Chunked, BodyFraming::Length);
-    let encoded = push_head(connection, out, &response, response.body().media_type(), framing, facts);
+    let media_type = response.body().media_type();
+    let encoded = push_head(connection, out, &response, media_type, framing, facts, keep_alive);
     if encoded.framing == BodyFraming::None {
         return Begun::Done(Outcome::Sent { bytes: 0, keep_alive: encoded.keep_alive });
     }
@@ -112,6 +115,7 @@ fn push_head(
     content_type: Option<&HeaderValue>,
     body: BodyFraming,
     facts: &Facts,
+    keep_alive: bool,
 ) -> Encoded {
     out.ensure();
     let mut date = connection.service().date.borrow_mut();
@@ -123,7 +127,7 @@ fn push_head(
         headers: response.headers(),
         content_type,
         body,
-        keep_alive: facts.keep_alive,
+        keep_alive,
         date: Some(&date),
     };
     encode_response(&head, out)

@@ -48,7 +48,7 @@ pub(crate) struct Parameter {
     pub(crate) len: u32,
 }
 
-/// What is known of a request from its head. Its memory is used again for later requests of the core.
+/// What is known of a request from its head.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     pub(crate) parsed: RequestHead,
@@ -59,33 +59,7 @@ pub(crate) struct Head {
     pub(crate) parameters: Vec<Parameter>,
 }
 
-/// Heads kept for later requests, per core.
-const HEADS_KEPT: usize = 256;
-
-thread_local! {
-    /// The boxes are what is recycled.
-    #[expect(clippy::vec_box, reason = "a head is handed out in its box")]
-    static HEADS: RefCell<Vec<Box<Head>>> = const { RefCell::new(Vec::new()) };
-}
-
 impl Head {
-    pub(crate) fn take() -> Box<Self> {
-        HEADS.try_with(|heads| heads.borrow_mut().pop()).ok().flatten().unwrap_or_default()
-    }
-
-    /// Gives the memory back; the received bytes go at once.
-    pub(crate) fn recycle(mut self: Box<Self>) {
-        self.bytes = Chunk::new();
-        self.normalized = None;
-        self.parameters.clear();
-        let _ = HEADS.try_with(|heads| {
-            let mut heads = heads.borrow_mut();
-            if heads.len() < HEADS_KEPT {
-                heads.push(self);
-            }
-        });
-    }
-
     pub(crate) fn view(&self) -> RequestView<'_> {
         self.parsed.view(&self.bytes)
     }
@@ -111,33 +85,69 @@ impl Head {
 /// leaves its core.
 pub struct Request {
     /// `None` only while it is being dropped.
-    head: Option<Box<Head>>,
+    parts: Option<Box<Parts>>,
+}
+
+/// What a request consists of. It stays in one place while the request goes from hand to hand, and that place is used
+/// again for later requests of the core.
+#[derive(Default)]
+struct Parts {
+    head: Head,
     body: Body,
     extensions: Extensions,
     number: u32,
-    connection: Rc<Connection>,
+    /// `None` until the head is complete.
+    connection: Option<Rc<Connection>>,
     endpoint: Option<Rc<Endpoint>>,
 }
 
+/// Places kept for later requests, per core.
+const PARTS_KEPT: usize = 256;
+
+thread_local! {
+    /// The boxes are what is recycled.
+    #[expect(clippy::vec_box, reason = "parts are handed out in their box")]
+    static FREE: RefCell<Vec<Box<Parts>>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Request {
-    pub(crate) fn new(
-        head: Box<Head>,
-        body: Body,
-        connection: Rc<Connection>,
-        endpoint: Rc<Endpoint>,
-    ) -> Self {
-        let (extensions, number) = (Extensions::new(), connection.number());
-        Self { head: Some(head), body, extensions, number, connection, endpoint: Some(endpoint) }
+    /// A place for a request, whose head is to be parsed.
+    pub(crate) fn blank() -> Self {
+        let recycled = FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
+        Self { parts: Some(recycled.unwrap_or_default()) }
+    }
+
+    /// Makes it the request that came last on `connection`, now that its head is complete.
+    pub(crate) fn arrive(&mut self, connection: Rc<Connection>, endpoint: Rc<Endpoint>, body: Body) {
+        let parts = self.parts_mut();
+        parts.body = body;
+        parts.number = connection.number();
+        parts.connection = Some(connection);
+        parts.endpoint = Some(endpoint);
+    }
+
+    fn parts(&self) -> &Parts {
+        self.parts.as_ref().expect("they are taken out in `drop` alone")
+    }
+
+    fn parts_mut(&mut self) -> &mut Parts {
+        self.parts.as_mut().expect("they are taken out in `drop` alone")
+    }
+
+    fn connection(&self) -> &Rc<Connection> {
+        self.parts().connection.as_ref().expect("a request that is handed out has arrived on a connection")
+    }
+
+    fn endpoint(&self) -> Option<&Rc<Endpoint>> {
+        self.parts().endpoint.as_ref()
     }
 
     pub(crate) fn head(&self) -> &Head {
-        self.head.as_ref().expect("it is taken out in `drop` alone")
+        &self.parts().head
     }
 
-    /// The head, for who translates requests from and to those of other worlds.
-    #[cfg(feature = "tower")]
     pub(crate) fn head_mut(&mut self) -> &mut Head {
-        self.head.as_mut().expect("it is taken out in `drop` alone")
+        &mut self.parts_mut().head
     }
 
     fn view(&self) -> RequestView<'_> {
@@ -147,7 +157,7 @@ impl Request {
     /// Names the request in logs.
     #[must_use]
     pub fn id(&self) -> RequestId {
-        RequestId::new(self.connection.id(), self.number)
+        RequestId::new(self.connection().id(), self.parts().number)
     }
 
     /// The method.
@@ -230,7 +240,7 @@ impl Request {
     /// The pattern of the route that was taken, such as `/users/{id}`; `None` if none matched.
     #[must_use]
     pub fn route(&self) -> Option<&str> {
-        self.endpoint.as_ref()?.pattern()
+        self.endpoint()?.pattern()
     }
 
     /// A parameter of the path with its escapes; [`Path`](crate::Path) decodes it.
@@ -241,44 +251,42 @@ impl Request {
 
     /// All parameters of the path in order, with their escapes.
     pub fn parameters(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        let names = self.endpoint.as_ref().map_or(&[][..], |endpoint| endpoint.parameter_names());
+        let names = self.endpoint().map_or(&[][..], |endpoint| endpoint.parameter_names());
         let head = self.head();
         names.iter().enumerate().map(move |(index, name)| (&**name, head.parameter(index)))
     }
 
     /// Moves the request out, leaving one whose head and body are empty.
     pub(crate) fn take(&mut self) -> Self {
-        Self {
-            head: self.head.replace(Head::take()),
-            body: self.take_body(),
-            extensions: std::mem::take(&mut self.extensions),
-            number: self.number,
-            connection: Rc::clone(&self.connection),
-            endpoint: self.endpoint.take(),
-        }
+        let mut left = Self::blank();
+        let parts = left.parts_mut();
+        parts.body = Body::taken();
+        parts.number = self.parts().number;
+        parts.connection.clone_from(&self.parts().connection);
+        std::mem::replace(self, left)
     }
 
     /// The body.
     #[must_use]
     pub fn body(&self) -> &Body {
-        &self.body
+        &self.parts().body
     }
 
     /// The body, to be read in place.
     pub fn body_mut(&mut self) -> &mut Body {
-        &mut self.body
+        &mut self.parts_mut().body
     }
 
     /// Takes the body out. Reading it a second time fails with [`BodyError::Taken`].
     pub fn take_body(&mut self) -> Body {
-        std::mem::replace(&mut self.body, Body::taken())
+        std::mem::replace(self.body_mut(), Body::taken())
     }
 
     /// Bytes that the body may have on this route.
     #[cfg(feature = "compression")]
     pub(crate) fn body_limit(&self) -> u64 {
-        let own = self.endpoint.as_ref().and_then(|endpoint| endpoint.body_limit);
-        own.unwrap_or(self.connection.service().config.limits.body_bytes)
+        let own = self.endpoint().and_then(|endpoint| endpoint.body_limit);
+        own.unwrap_or(self.connection().service().config.limits.body_bytes)
     }
 
     /// All of the body, within the limit of the route.
@@ -292,12 +300,12 @@ impl Request {
     /// Values that travel with the request, from middleware to handlers.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.extensions
+        &self.parts().extensions
     }
 
     /// The same, to be changed.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.extensions
+        &mut self.parts_mut().extensions
     }
 
     /// The address of the client, or of the proxy before it. It is asked of the kernel once a connection, when it
@@ -306,39 +314,51 @@ impl Request {
     /// # Errors
     /// `NotConnected` if the client has gone.
     pub async fn peer_addr(&self) -> io::Result<Address> {
-        self.connection.peer_addr().await
+        self.connection().peer_addr().await
     }
 
     /// What was agreed in the TLS handshake; `None` in plain text.
     #[must_use]
     pub fn tls(&self) -> Option<TlsInfo> {
-        self.connection.try_stream()?.tls()
+        self.connection().try_stream()?.tls()
     }
 
     /// Whether it came over TLS, on this very connection: what a proxy before it says does not count.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        self.connection.try_stream().is_some_and(Stream::is_tls)
+        self.connection().try_stream().is_some_and(Stream::is_tls)
     }
 
     /// The certificate by which the client has proved itself in the TLS handshake.
     #[must_use]
     pub fn client_certificate(&self) -> Option<Rc<ClientCertificate>> {
-        self.connection.try_stream()?.client_certificate()
+        self.connection().try_stream()?.client_certificate()
     }
 
     /// A value that the app was given with [`App::state`](crate::App::state).
     #[must_use]
     pub fn state<T: 'static>(&self) -> Option<Rc<T>> {
-        self.connection.service().state()
+        self.connection().service().state()
     }
 }
 
+/// Gives the place back; what the request held goes at once.
 impl Drop for Request {
     fn drop(&mut self) {
-        if let Some(head) = self.head.take() {
-            head.recycle();
-        }
+        let Some(mut parts) = self.parts.take() else { return };
+        parts.head.bytes = Chunk::new();
+        parts.head.normalized = None;
+        parts.head.parameters.clear();
+        parts.body = Body::empty();
+        parts.extensions = Extensions::new();
+        parts.connection = None;
+        parts.endpoint = None;
+        let _ = FREE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < PARTS_KEPT {
+                free.push(parts);
+            }
+        });
     }
 }
 

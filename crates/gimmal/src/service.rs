@@ -12,9 +12,10 @@ use std::task::{Context, Poll};
 use gimmal_http::{Date, Limits};
 use gimmal_runtime::LocalFuture;
 use http::StatusCode;
+use tracing::Instrument;
 
 use crate::config::Timeouts;
-use crate::error::Chain;
+use crate::error::{Chain, Error};
 use crate::request::{Request, RequestId};
 use crate::response::{IntoResponse, Response};
 use crate::router::{Blueprint, Endpoint, Router};
@@ -59,28 +60,40 @@ impl Service {
 /// A handler at work on a request. A panic in it becomes a 500, and what it failed with is logged.
 pub(crate) struct Responding {
     future: LocalFuture<Response>,
+    endpoint: Rc<Endpoint>,
     id: RequestId,
-    panicked: bool,
+    is_tls: bool,
 }
 
 impl Responding {
-    pub(crate) fn new(endpoint: &Rc<Endpoint>, request: Request) -> Self {
-        let id = request.id();
-        Self { future: endpoint.call(request), id, panicked: false }
+    /// Starts the handler, in a span of its own if somebody wants to see it.
+    pub(crate) fn new(endpoint: Rc<Endpoint>, request: Request) -> Self {
+        let (id, is_tls) = (request.id(), request.is_tls());
+        let span = tracing::debug_span!(
+            "request",
+            %id,
+            method = %request.method(),
+            path = request.path(),
+            route = request.route(),
+        );
+        let mut future = endpoint.call(request);
+        if !span.is_disabled() {
+            future = LocalFuture::new(future.instrument(span));
+        }
+        Self { future, endpoint, id, is_tls }
     }
 
-    pub(crate) fn id(&self) -> RequestId {
-        self.id
+    /// The answer in place of one that took too long.
+    pub(crate) fn overdue(&self) -> Response {
+        tracing::warn!(request = %self.id, "a handler took too long and was dropped");
+        self.complete(Error::new(StatusCode::SERVICE_UNAVAILABLE, "the request took too long"))
     }
 
-    /// Whether the response is that to a panic, which came through no middleware.
-    pub(crate) fn panicked(&self) -> bool {
-        self.panicked
-    }
-
-    /// Wraps what is at work, as for a span.
-    pub(crate) fn map(self, wrap: impl FnOnce(LocalFuture<Response>) -> LocalFuture<Response>) -> Self {
-        Self { future: wrap(self.future), ..self }
+    /// An answer that came through no middleware, with what each of them has every response have.
+    fn complete(&self, response: impl IntoResponse) -> Response {
+        let mut response = response.into_response();
+        self.endpoint.complete(&mut response, self.is_tls);
+        response
     }
 }
 
@@ -93,20 +106,27 @@ impl Future for Responding {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(response)) => response,
             Err(panic) => {
-                self.panicked = true;
                 tracing::error!(request = %self.id, panic = panic_message(&*panic), "a handler panicked");
-                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+                self.complete(StatusCode::INTERNAL_SERVER_ERROR)
             }
         };
         if let Some(error) = response.error() {
-            let status = response.status().as_u16();
-            if response.status().is_server_error() {
-                tracing::error!(request = %self.id, status, error = %Chain(error), "a handler failed");
-            } else {
-                tracing::debug!(request = %self.id, status, error = %Chain(error), "a handler refused");
-            }
+            self.log(response.status(), error);
         }
         Poll::Ready(response)
+    }
+}
+
+impl Responding {
+    /// Tells of what a handler failed with.
+    #[cold]
+    fn log(&self, status: StatusCode, error: &(dyn std::error::Error + 'static)) {
+        let (code, error) = (status.as_u16(), Chain(error));
+        if status.is_server_error() {
+            tracing::error!(request = %self.id, status = code, %error, "a handler failed");
+        } else {
+            tracing::debug!(request = %self.id, status = code, %error, "a handler refused");
+        }
     }
 }
 

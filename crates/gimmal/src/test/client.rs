@@ -9,7 +9,7 @@ use super::message::{TestRequest, TestResponse, methods};
 use crate::app::App;
 use crate::body::{Body, Chunk};
 use crate::connection::Connection;
-use crate::request::{Head, Request};
+use crate::request::Request;
 use crate::router::{AppError, Blueprint};
 use crate::service::{Config, Responding, Service};
 
@@ -42,20 +42,17 @@ impl TestRequest<&TestClient> {
     pub async fn send(self) -> TestResponse {
         let service = Rc::clone(&self.client.service);
         let mut bytes = Chunk::from(self.encoded());
-        let mut head = Head::take();
+        let mut request = Request::blank();
+        let head = request.head_mut();
         let parsed = head.parsed.parse(&bytes, &service.config.limits);
         let Ok(Parsed::Complete(len)) = parsed else { panic!("the request is malformed: {parsed:?}") };
         head.bytes = bytes.split_to(len);
 
-        let endpoint = Rc::clone(service.router.find(&mut head, false));
+        let endpoint = Rc::clone(service.router.find(head, false));
         let mut body = if bytes.is_empty() { Body::empty() } else { Body::from(bytes).untyped() };
         body.set_limit(endpoint.body_limit.unwrap_or(service.config.limits.body_bytes));
-        let request = Request::new(head, body, Connection::new(service, None), Rc::clone(&endpoint));
-        let mut responding = Responding::new(&endpoint, request);
-        let mut response = (&mut responding).await;
-        if responding.panicked() {
-            endpoint.complete(&mut response, false);
-        }
+        request.arrive(Connection::new(service, None), Rc::clone(&endpoint), body);
+        let mut response = Responding::new(endpoint, request).await;
 
         let mut body = response.take_body();
         if let Some(media_type) = body.media_type() {

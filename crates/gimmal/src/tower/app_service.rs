@@ -13,7 +13,6 @@ use super::message;
 use crate::app::App;
 use crate::body::{Body, BoxError};
 use crate::connection::Connection;
-use crate::request::Request;
 use crate::response::{IntoResponse, Response};
 use crate::router::{AppError, Blueprint};
 use crate::service::{Config, Responding, Service};
@@ -75,20 +74,15 @@ where
 }
 
 async fn respond(service: Rc<Service>, mut parts: http::request::Parts, mut body: Body) -> Response {
-    let mut head = match message::to_head(&mut parts, &body) {
-        Ok(head) => head,
+    let mut request = match message::to_request(&mut parts, &body) {
+        Ok(request) => request,
         Err(error) => return error.into_response(),
     };
-    let endpoint = Rc::clone(service.router.find(&mut head, false));
+    let endpoint = Rc::clone(service.router.find(request.head_mut(), false));
     body.set_limit(endpoint.body_limit.unwrap_or(service.config.limits.body_bytes));
-    let mut request = Request::new(head, body, Connection::new(service, None), Rc::clone(&endpoint));
+    request.arrive(Connection::new(service, None), Rc::clone(&endpoint), body);
     if !parts.extensions.is_empty() {
         request.extensions_mut().insert(parts.extensions);
     }
-    let mut responding = Responding::new(&endpoint, request);
-    let mut response = (&mut responding).await;
-    if responding.panicked() {
-        endpoint.complete(&mut response, false);
-    }
-    response
+    Responding::new(endpoint, request).await
 }

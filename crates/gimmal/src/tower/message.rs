@@ -110,8 +110,8 @@ fn parse_again(head: &mut Head, bytes: Vec<u8>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A head of Gimmal for a request of the `http` crate.
-pub(super) fn to_head(parts: &mut http::request::Parts, body: &Body) -> Result<Box<Head>, Error> {
+/// A request of Gimmal with the head of one of the `http` crate. It has yet to arrive.
+pub(super) fn to_request(parts: &mut http::request::Parts, body: &Body) -> Result<Request, Error> {
     let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
     let target = match parts.uri.path_and_query() {
         Some(path) if parts.method != http::Method::CONNECT => path.as_str(),
@@ -130,14 +130,15 @@ pub(super) fn to_head(parts: &mut http::request::Parts, body: &Body) -> Result<B
     };
     let mut bytes = Vec::with_capacity(512);
     encode_request(&parts.method, target, &parts.headers, framing, &mut bytes);
-    let mut head = Head::take();
+    let mut request = Request::blank();
+    let head = request.head_mut();
     match head.parsed.parse(&bytes, &NO_LIMITS) {
         Ok(Parsed::Complete(_)) => {}
         Ok(Parsed::Partial) => return Err(Error::status_only(StatusCode::BAD_REQUEST)),
         Err(error) => return Err(Error::new(error.status(), error.to_string())),
     }
     head.bytes = bytes.into();
-    Ok(head)
+    Ok(request)
 }
 
 /// The head and the body of a response as one of the `http` crate; what else belongs to it stays behind.
