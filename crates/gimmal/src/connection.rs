@@ -302,7 +302,7 @@ impl Facts {
 enum Wait {
     /// The rest of a head, of which this much has come.
     Head(Request, Vec<u8>),
-    Handler(Exchange, Responding),
+    Handler(Exchange),
     /// The body of a response to be made, or to be taken by the client, and whatever else may follow it.
     Response(Exchange, Answer),
     /// The client, to take what is unsent.
@@ -322,9 +322,9 @@ fn answer_at_hand(connection: &Rc<Connection>, out: &mut OutBuf, cx: &mut Contex
             Ok(false) => return Some(Wait::Head(request, partial)),
             Err(error) => return Some(Wait::Over(refuse(connection, out, malformed(error)))),
         }
-        let (exchange, mut responding) = Exchange::begin(connection, request, out);
-        let Poll::Ready(response) = Pin::new(&mut responding).poll(cx) else {
-            return Some(Wait::Handler(exchange, responding));
+        let mut exchange = Exchange::begin(connection, request, out);
+        let Poll::Ready(response) = Pin::new(&mut exchange.responding).poll(cx) else {
+            return Some(Wait::Handler(exchange));
         };
         let answer = exchange.answer(connection, out, response);
         if !exchange.is_over_with(&answer) {
@@ -347,14 +347,15 @@ async fn finish_waiting(connection: Rc<Connection>, mut out: OutBuf, mut wait: W
     connection.stream().set_deadline(None);
     loop {
         let after = match wait {
-            Wait::Head(request, partial) => match rest_of_head(&connection, &mut out, request, partial).await {
+            Wait::Head(request, partial) => match rest_of_head(&connection, &mut out, request, partial).await
+            {
                 Ok(request) => {
-                    let (exchange, responding) = Exchange::begin(&connection, request, &mut out);
-                    exchange.respond(&connection, &mut out, responding).await
+                    let exchange = Exchange::begin(&connection, request, &mut out);
+                    exchange.respond(&connection, &mut out).await
                 }
                 Err(after) => Some(after),
             },
-            Wait::Handler(exchange, responding) => exchange.respond(&connection, &mut out, responding).await,
+            Wait::Handler(exchange) => exchange.respond(&connection, &mut out).await,
             Wait::Response(exchange, answer) => exchange.finish(&connection, &mut out, answer).await,
             Wait::Client => None,
             Wait::Over(after) => Some(after),
@@ -451,9 +452,10 @@ fn read_head(connection: &Connection, head: &mut Head, partial: &mut Vec<u8>) ->
     Ok(true)
 }
 
-/// What is needed of a request after its handler has had it.
+/// A request that is being answered.
 struct Exchange {
     facts: Facts,
+    responding: Responding,
     /// The body, if not all of it had come with the head.
     incoming: Option<Rc<IncomingBody>>,
     record: Option<Box<AccessRecord>>,
@@ -471,7 +473,7 @@ struct Answer {
 
 impl Exchange {
     /// Finds the handler of a request, and starts it.
-    fn begin(connection: &Rc<Connection>, mut request: Request, out: &mut OutBuf) -> (Self, Responding) {
+    fn begin(connection: &Rc<Connection>, mut request: Request, out: &mut OutBuf) -> Self {
         connection.requests.set(connection.number().wrapping_add(1));
         let head = request.head_mut();
         let router = &connection.service.router;
@@ -481,18 +483,12 @@ impl Exchange {
             // What was answered before goes out before a `100 Continue`.
             connection.queue(out);
         }
-        let this = Self {
-            facts: Facts::of(head),
-            incoming,
-            record: connection
-                .service
-                .config
-                .access_log
-                .then(|| Box::new(AccessRecord::new(connection, head))),
-            is_too_early: connection.is_early.get() && router.is_too_early(&endpoint),
-        };
+        let facts = Facts::of(head);
+        let access_log = connection.service.config.access_log;
+        let record = access_log.then(|| Box::new(AccessRecord::new(connection, head)));
+        let is_too_early = connection.is_early.get() && router.is_too_early(&endpoint);
         request.arrive(Rc::clone(connection), Rc::clone(&endpoint), body);
-        (this, Responding::new(endpoint, request))
+        Self { facts, responding: Responding::new(endpoint, request), incoming, record, is_too_early }
     }
 
     /// Begins to send the response.
@@ -514,15 +510,9 @@ impl Exchange {
     }
 
     /// Waits for the handler, and sends its response; `None` if the next request can follow.
-    async fn respond(
-        self,
-        connection: &Connection,
-        out: &mut OutBuf,
-        mut responding: Responding,
-    ) -> Option<After> {
+    async fn respond(mut self, connection: &Connection, out: &mut OutBuf) -> Option<After> {
         connection.queue(out);
-        let Ok(response) = connection.wait_for(&mut responding).await else { return Some(After::Abort) };
-        drop(responding);
+        let Ok(response) = connection.wait_for(&mut self.responding).await else { return Some(After::Abort) };
         let answer = self.answer(connection, out, response);
         self.finish(connection, out, answer).await
     }

@@ -56,6 +56,7 @@ mod outgoing;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 mod proxy_protocol;
+mod recycled;
 mod redirect;
 mod request;
 mod response;

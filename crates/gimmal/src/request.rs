@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::thread::LocalKey;
 
 use bytes::Bytes;
 use gimmal_http::{HeaderAll, Headers, RequestHead, RequestView, TargetForm};
@@ -14,6 +15,7 @@ use http::{HeaderMap, Method, Version};
 use crate::body::{Body, BodyError, Chunk};
 use crate::connection::Connection;
 use crate::extensions::Extensions;
+use crate::recycled::{Free, Recycle, Recycled};
 use crate::router::Endpoint;
 use crate::stream::{Stream, TlsInfo};
 
@@ -83,13 +85,9 @@ impl Head {
 ///
 /// What it returns borrows from the bytes that were received; nothing is copied or allocated for it. It never
 /// leaves its core.
-pub struct Request {
-    /// `None` only while it is being dropped.
-    parts: Option<Box<Parts>>,
-}
+pub struct Request(Recycled<Parts>);
 
-/// What a request consists of. It stays in one place while the request goes from hand to hand, and that place is used
-/// again for later requests of the core.
+/// What a request consists of.
 #[derive(Default)]
 struct Parts {
     head: Head,
@@ -101,53 +99,55 @@ struct Parts {
     endpoint: Option<Rc<Endpoint>>,
 }
 
-/// Places kept for later requests, per core.
-const PARTS_KEPT: usize = 256;
-
 thread_local! {
-    /// The boxes are what is recycled.
-    #[expect(clippy::vec_box, reason = "parts are handed out in their box")]
-    static FREE: RefCell<Vec<Box<Parts>>> = const { RefCell::new(Vec::new()) };
+    static FREE: Free<Parts> = const { RefCell::new(Vec::new()) };
+}
+
+impl Recycle for Parts {
+    fn free() -> &'static LocalKey<Free<Self>> {
+        &FREE
+    }
+
+    fn clear(&mut self) {
+        self.head.bytes = Chunk::new();
+        self.head.normalized = None;
+        self.head.parameters.clear();
+        self.body = Body::empty();
+        self.extensions = Extensions::new();
+        self.connection = None;
+        self.endpoint = None;
+    }
 }
 
 impl Request {
     /// A place for a request, whose head is to be parsed.
     pub(crate) fn blank() -> Self {
-        let recycled = FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
-        Self { parts: Some(recycled.unwrap_or_default()) }
+        Self(Recycled::take())
     }
 
     /// Makes it the request that came last on `connection`, now that its head is complete.
     pub(crate) fn arrive(&mut self, connection: Rc<Connection>, endpoint: Rc<Endpoint>, body: Body) {
-        let parts = self.parts_mut();
+        let parts = &mut *self.0;
         parts.body = body;
         parts.number = connection.number();
         parts.connection = Some(connection);
         parts.endpoint = Some(endpoint);
     }
 
-    fn parts(&self) -> &Parts {
-        self.parts.as_ref().expect("they are taken out in `drop` alone")
-    }
-
-    fn parts_mut(&mut self) -> &mut Parts {
-        self.parts.as_mut().expect("they are taken out in `drop` alone")
-    }
-
     fn connection(&self) -> &Rc<Connection> {
-        self.parts().connection.as_ref().expect("a request that is handed out has arrived on a connection")
+        self.0.connection.as_ref().expect("a request that is handed out has arrived on a connection")
     }
 
     fn endpoint(&self) -> Option<&Rc<Endpoint>> {
-        self.parts().endpoint.as_ref()
+        self.0.endpoint.as_ref()
     }
 
     pub(crate) fn head(&self) -> &Head {
-        &self.parts().head
+        &self.0.head
     }
 
     pub(crate) fn head_mut(&mut self) -> &mut Head {
-        &mut self.parts_mut().head
+        &mut self.0.head
     }
 
     fn view(&self) -> RequestView<'_> {
@@ -157,7 +157,7 @@ impl Request {
     /// Names the request in logs.
     #[must_use]
     pub fn id(&self) -> RequestId {
-        RequestId::new(self.connection().id(), self.parts().number)
+        RequestId::new(self.connection().id(), self.0.number)
     }
 
     /// The method.
@@ -259,22 +259,22 @@ impl Request {
     /// Moves the request out, leaving one whose head and body are empty.
     pub(crate) fn take(&mut self) -> Self {
         let mut left = Self::blank();
-        let parts = left.parts_mut();
+        let parts = &mut *left.0;
         parts.body = Body::taken();
-        parts.number = self.parts().number;
-        parts.connection.clone_from(&self.parts().connection);
+        parts.number = self.0.number;
+        parts.connection.clone_from(&self.0.connection);
         std::mem::replace(self, left)
     }
 
     /// The body.
     #[must_use]
     pub fn body(&self) -> &Body {
-        &self.parts().body
+        &self.0.body
     }
 
     /// The body, to be read in place.
     pub fn body_mut(&mut self) -> &mut Body {
-        &mut self.parts_mut().body
+        &mut self.0.body
     }
 
     /// Takes the body out. Reading it a second time fails with [`BodyError::Taken`].
@@ -300,12 +300,12 @@ impl Request {
     /// Values that travel with the request, from middleware to handlers.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.parts().extensions
+        &self.0.extensions
     }
 
     /// The same, to be changed.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.parts_mut().extensions
+        &mut self.0.extensions
     }
 
     /// The address of the client, or of the proxy before it. It is asked of the kernel once a connection, when it
@@ -339,26 +339,6 @@ impl Request {
     #[must_use]
     pub fn state<T: 'static>(&self) -> Option<Rc<T>> {
         self.connection().service().state()
-    }
-}
-
-/// Gives the place back; what the request held goes at once.
-impl Drop for Request {
-    fn drop(&mut self) {
-        let Some(mut parts) = self.parts.take() else { return };
-        parts.head.bytes = Chunk::new();
-        parts.head.normalized = None;
-        parts.head.parameters.clear();
-        parts.body = Body::empty();
-        parts.extensions = Extensions::new();
-        parts.connection = None;
-        parts.endpoint = None;
-        let _ = FREE.try_with(|free| {
-            let mut free = free.borrow_mut();
-            if free.len() < PARTS_KEPT {
-                free.push(parts);
-            }
-        });
     }
 }
 

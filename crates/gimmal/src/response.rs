@@ -1,9 +1,11 @@
 //! Responses, and all that turns into one.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::rc::Rc;
 use std::sync::LazyLock;
+use std::thread::LocalKey;
 
 use bytes::Bytes;
 use gimmal_security::redirect::RedirectTargets;
@@ -13,6 +15,7 @@ use serde::Serialize;
 use crate::body::{Body, BodyError, Chunk};
 use crate::error::Error;
 use crate::extensions::Extensions;
+use crate::recycled::{Free, Recycle, Recycled};
 use crate::upgrade::Upgrade;
 
 /// A response: status, header fields and body.
@@ -24,13 +27,33 @@ use crate::upgrade::Upgrade;
 /// assert_eq!(response.status(), 201);
 /// ```
 #[derive(Debug, Default)]
-pub struct Response {
+pub struct Response(Recycled<Parts>);
+
+/// What a response consists of.
+#[derive(Debug, Default)]
+struct Parts {
     status: StatusCode,
-    /// Behind a pointer, since a response moves more often than it has fields of its own. Shared with other responses
-    /// until they are changed.
+    /// Shared with other responses until they are changed.
     headers: Option<Rc<HeaderMap>>,
     body: Body,
     extra: Option<Box<Extra>>,
+}
+
+thread_local! {
+    static FREE: Free<Parts> = const { RefCell::new(Vec::new()) };
+}
+
+impl Recycle for Parts {
+    fn free() -> &'static LocalKey<Free<Self>> {
+        &FREE
+    }
+
+    fn clear(&mut self) {
+        self.status = StatusCode::OK;
+        self.headers = None;
+        self.body = Body::empty();
+        self.extra = None;
+    }
 }
 
 /// The fields of a response that has none.
@@ -48,42 +71,44 @@ impl Response {
     /// A 200 with this body.
     #[must_use]
     pub fn new(body: impl Into<Body>) -> Self {
-        Self { body: body.into(), ..Self::default() }
+        let mut response = Self::default();
+        response.set_body(body);
+        response
     }
 
     /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// Sets the status.
     pub fn set_status(&mut self, status: StatusCode) {
-        self.status = status;
+        self.0.status = status;
     }
 
     /// Sets the status.
     #[must_use]
     pub fn with_status(mut self, status: StatusCode) -> Self {
-        self.status = status;
+        self.0.status = status;
         self
     }
 
     /// The header fields. `Date`, `Content-Length`, `Transfer-Encoding` and `Connection` are the server's to add.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
-        self.headers.as_deref().unwrap_or_else(|| &NO_HEADERS)
+        self.0.headers.as_deref().unwrap_or_else(|| &NO_HEADERS)
     }
 
     /// The header fields, to be changed. A value can never hold a line break: [`HeaderValue`] refuses it.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        Rc::make_mut(self.headers.get_or_insert_default())
+        Rc::make_mut(self.0.headers.get_or_insert_default())
     }
 
     /// Sets the header fields to those that other responses have as well.
     #[cfg(feature = "files")]
     pub(crate) fn with_shared_headers(mut self, headers: &Rc<HeaderMap>) -> Self {
-        self.headers = Some(Rc::clone(headers));
+        self.0.headers = Some(Rc::clone(headers));
         self
     }
 
@@ -102,49 +127,49 @@ impl Response {
     /// The body.
     #[must_use]
     pub fn body(&self) -> &Body {
-        &self.body
+        &self.0.body
     }
 
     /// Replaces the body.
     pub fn set_body(&mut self, body: impl Into<Body>) {
-        self.body = body.into();
+        self.0.body = body.into();
     }
 
     /// Takes the body out, leaving an empty one.
     pub fn take_body(&mut self) -> Body {
-        std::mem::take(&mut self.body)
+        std::mem::take(&mut self.0.body)
     }
 
     /// Values that travel with the response, from a handler to the middleware around it.
     #[must_use]
     pub fn extensions(&self) -> Option<&Extensions> {
-        self.extra.as_ref().map(|extra| &extra.extensions)
+        self.0.extra.as_ref().map(|extra| &extra.extensions)
     }
 
     /// The same, to be changed.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.extra.get_or_insert_default().extensions
+        &mut self.0.extra.get_or_insert_default().extensions
     }
 
     /// What the handler failed with, for the log.
     #[must_use]
     pub fn error(&self) -> Option<&(dyn StdError + 'static)> {
-        self.extra.as_ref()?.error.as_deref()
+        self.0.extra.as_ref()?.error.as_deref()
     }
 
     /// Sets what is logged as the cause of this response.
     #[must_use]
     pub fn with_error(mut self, error: impl Into<Box<dyn StdError>>) -> Self {
-        self.extra.get_or_insert_default().error = Some(error.into());
+        self.0.extra.get_or_insert_default().error = Some(error.into());
         self
     }
 
     pub(crate) fn set_upgrade(&mut self, upgrade: Upgrade) {
-        self.extra.get_or_insert_default().upgrade = Some(upgrade);
+        self.0.extra.get_or_insert_default().upgrade = Some(upgrade);
     }
 
     pub(crate) fn take_upgrade(&mut self) -> Option<Upgrade> {
-        self.extra.as_mut()?.upgrade.take()
+        self.0.extra.as_mut()?.upgrade.take()
     }
 }
 
@@ -181,7 +206,7 @@ impl IntoResponse for StatusCode {
             Some(reason) if self.is_client_error() || self.is_server_error() => Body::from(reason),
             _ => Body::empty(),
         };
-        Response { status: self, body, ..Response::default() }
+        Response::new(body).with_status(self)
     }
 }
 

@@ -59,7 +59,8 @@ impl Service {
 
 /// A handler at work on a request. A panic in it becomes a 500, and what it failed with is logged.
 pub(crate) struct Responding {
-    future: LocalFuture<Response>,
+    /// `None` once it has come to its end: what it holds goes before the response is sent.
+    future: Option<LocalFuture<Response>>,
     endpoint: Rc<Endpoint>,
     id: RequestId,
     is_tls: bool,
@@ -80,11 +81,12 @@ impl Responding {
         if !span.is_disabled() {
             future = LocalFuture::new(future.instrument(span));
         }
-        Self { future, endpoint, id, is_tls }
+        Self { future: Some(future), endpoint, id, is_tls }
     }
 
     /// The answer in place of one that took too long.
-    pub(crate) fn overdue(&self) -> Response {
+    pub(crate) fn overdue(&mut self) -> Response {
+        self.future = None;
         tracing::warn!(request = %self.id, "a handler took too long and was dropped");
         self.complete(Error::new(StatusCode::SERVICE_UNAVAILABLE, "the request took too long"))
     }
@@ -101,7 +103,8 @@ impl Future for Responding {
     type Output = Response;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response> {
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.future).poll(cx)));
+        let future = self.future.as_mut().expect("it is not polled after its end");
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(cx)));
         let response = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(response)) => response,
@@ -110,6 +113,7 @@ impl Future for Responding {
                 self.complete(StatusCode::INTERNAL_SERVER_ERROR)
             }
         };
+        self.future = None;
         if let Some(error) = response.error() {
             self.log(response.status(), error);
         }

@@ -1,6 +1,7 @@
 //! The value of a `Date` field (RFC 9110 section 6.6.1).
 
 use std::io::Write;
+use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
 
 use httpdate::HttpDate;
@@ -19,19 +20,23 @@ const LAST_SECOND: u64 = 253_402_300_799;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Date {
     unix_secs: u64,
-    text: [u8; 29],
+    /// The whole field, as it stands in a head.
+    line: [u8; LINE.len()],
 }
+
+const LINE: &[u8; 37] = b"date:                              \r\n";
+const TEXT: Range<usize> = 6..35;
 
 impl Date {
     /// The date `unix_secs` seconds after the start of 1970 UTC; from the year 10000 on, the end of 9999.
     #[must_use]
     pub fn at(unix_secs: u64) -> Self {
-        let mut text = [b' '; 29];
+        let mut line = *LINE;
         let time = UNIX_EPOCH + Duration::from_secs(unix_secs.min(LAST_SECOND));
         // Every year of four digits fills the 29 bytes exactly, so the write cannot fall short.
-        let written = write!(&mut text[..], "{}", HttpDate::from(time));
+        let written = write!(&mut line[TEXT], "{}", HttpDate::from(time));
         debug_assert!(written.is_ok());
-        Self { unix_secs, text }
+        Self { unix_secs, line }
     }
 
     /// Moves to `unix_secs`. Costs one comparison if it is there already.
@@ -46,7 +51,13 @@ impl Date {
     #[must_use]
     #[inline]
     pub fn as_bytes(&self) -> &[u8; 29] {
-        &self.text
+        self.line[TEXT].try_into().expect("the date is 29 bytes long")
+    }
+
+    /// The field with its name and CRLF.
+    #[inline]
+    pub(crate) fn line(&self) -> &[u8; LINE.len()] {
+        &self.line
     }
 }
 

@@ -81,7 +81,7 @@ pub fn encode_response(head: &ResponseHead<'_>, out: &mut Vec<u8>) -> Encoded {
         BodyFraming::Length(_) | BodyFraming::None | BodyFraming::UntilClose => {}
     }
     if let (Some(date), false) = (head.date, given.date) {
-        push_field(b"date: ", date.as_bytes(), out);
+        out.extend_from_slice(date.line());
     }
     if !plan.keep_alive {
         // The connection of a switched protocol or a tunnel is no longer one of HTTP: it says itself when it ends.

@@ -140,7 +140,7 @@ impl RequestHead {
             return Err(HeadError::LineEnd.into());
         }
         self.fields.fill(request.headers, head)?;
-        self.method = known_method(method)?;
+        self.method = known_method(method)?.clone();
         self.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
         self.read(target.as_bytes(), request.headers, head)?;
         Ok(Parsed::Complete(len))
@@ -361,16 +361,16 @@ impl<'a> RequestView<'a> {
 }
 
 /// A method that this codec knows. TRACE is known, and refused.
-fn known_method(name: &str) -> Result<Method, RequestError> {
+fn known_method(name: &str) -> Result<&'static Method, RequestError> {
     Ok(match name {
-        "GET" => Method::GET,
-        "HEAD" => Method::HEAD,
-        "POST" => Method::POST,
-        "PUT" => Method::PUT,
-        "DELETE" => Method::DELETE,
-        "PATCH" => Method::PATCH,
-        "OPTIONS" => Method::OPTIONS,
-        "CONNECT" => Method::CONNECT,
+        "GET" => &Method::GET,
+        "HEAD" => &Method::HEAD,
+        "POST" => &Method::POST,
+        "PUT" => &Method::PUT,
+        "DELETE" => &Method::DELETE,
+        "PATCH" => &Method::PATCH,
+        "OPTIONS" => &Method::OPTIONS,
+        "CONNECT" => &Method::CONNECT,
         "TRACE" => return Err(RequestError::MethodRefused),
         _ => return Err(RequestError::MethodUnknown),
     })

@@ -16,17 +16,30 @@ pub(crate) struct Tick(u32);
 pub(crate) struct CoarseClock {
     started_ms: u64,
     now: Cell<Tick>,
+    unix_seconds: Cell<u64>,
 }
 
 impl CoarseClock {
     pub(crate) fn new() -> Self {
-        Self { started_ms: milliseconds(libc::CLOCK_MONOTONIC_COARSE), now: Cell::new(Tick(1)) }
+        Self {
+            started_ms: milliseconds(libc::CLOCK_MONOTONIC_COARSE),
+            now: Cell::new(Tick(1)),
+            unix_seconds: Cell::new(unix_seconds()),
+        }
     }
 
     pub(crate) fn refresh(&self) -> Tick {
         let elapsed = milliseconds(libc::CLOCK_MONOTONIC_COARSE) - self.started_ms;
-        self.now.set(Tick(1 + (elapsed / TICK_MILLISECONDS) as u32));
-        self.now.get()
+        let now = Tick(1 + (elapsed / TICK_MILLISECONDS) as u32);
+        if self.now.replace(now) != now {
+            self.unix_seconds.set(unix_seconds());
+        }
+        now
+    }
+
+    /// Seconds since 1970, as of the current tick.
+    pub(crate) fn unix_seconds(&self) -> u64 {
+        self.unix_seconds.get()
     }
 
     pub(crate) fn now(&self) -> Tick {
@@ -34,8 +47,7 @@ impl CoarseClock {
     }
 }
 
-/// Seconds since 1970, of the coarse real-time clock (at most a few milliseconds behind).
-pub(crate) fn unix_seconds() -> u64 {
+fn unix_seconds() -> u64 {
     milliseconds(libc::CLOCK_REALTIME_COARSE) / 1000
 }
 
@@ -53,22 +65,24 @@ pub(crate) struct Deadlines {
     /// The tick at which a slot's deadline has passed; 0 for none.
     ticks: RefCell<Vec<u32>>,
     swept: Cell<Tick>,
+    /// How long the last one was set for, and what that is in ticks: most are set for the same time.
+    last: Cell<(Duration, u32)>,
 }
 
 impl Deadlines {
     pub(crate) fn new() -> Self {
-        Self { ticks: RefCell::default(), swept: Cell::new(Tick(0)) }
+        Self { ticks: RefCell::default(), swept: Cell::new(Tick(0)), last: Cell::new((Duration::ZERO, 1)) }
     }
 
     /// Sets a slot's deadline. It is rounded up, by one tick more than the remainder since `now` may lie
     /// anywhere within its own tick: it never passes early.
     pub(crate) fn set(&self, slot: u32, after: Duration, now: Tick) {
-        let milliseconds = after
-            .as_secs()
-            .saturating_mul(1000)
-            .saturating_add(after.subsec_nanos().div_ceil(1_000_000).into());
-        let ticks = milliseconds.div_ceil(TICK_MILLISECONDS).min(u32::MAX.into()) + 1;
-        let at = u32::try_from(u64::from(now.0) + ticks).unwrap_or(u32::MAX);
+        let (known, mut ticks) = self.last.get();
+        if known != after {
+            ticks = ticks_of(after);
+            self.last.set((after, ticks));
+        }
+        let at = now.0.saturating_add(ticks);
         let mut slots = self.ticks.borrow_mut();
         let slot = slot as usize;
         if slot >= slots.len() {
@@ -95,6 +109,12 @@ impl Deadlines {
             }
         }
     }
+}
+
+/// Ticks that are not shorter than `after`, wherever in a tick they begin.
+fn ticks_of(after: Duration) -> u32 {
+    let ticks = after.as_millis().div_ceil(TICK_MILLISECONDS.into()) + 1;
+    u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -141,6 +161,6 @@ mod tests {
         let first = clock.refresh();
         std::thread::sleep(TICK * 3);
         assert!(clock.refresh() > first);
-        assert!(unix_seconds() > 1_700_000_000);
+        assert!(clock.unix_seconds() > 1_700_000_000);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::backend::BackendKind;
-use crate::clock::{self, CoarseClock, Deadlines};
+use crate::clock::{CoarseClock, Deadlines};
 use crate::connection::{Connection, Io};
 use crate::counters::{CoreCounters, Snapshot};
 use crate::local_future::LocalFuture;
@@ -161,10 +161,10 @@ impl Core {
         self.counters.snapshot()
     }
 
-    /// Seconds since 1970, of a clock that costs a few nanoseconds to read.
+    /// Seconds since 1970, at most 50 ms and the poll under way behind. It costs a load.
     #[must_use]
     pub fn unix_seconds(&self) -> u64 {
-        clock::unix_seconds()
+        self.clock.unix_seconds()
     }
 
     /// Starts a task on this core. It need not be `Send`; it is polled when it is woken, and dropped when the
@@ -380,9 +380,10 @@ impl Core {
             let mut completions = self.completions.take();
             ring.borrow_mut().turn(&mut completions)?;
             busy |= !completions.is_empty();
-            for completion in completions.drain(..) {
-                self.complete(completion);
+            for completion in &completions {
+                self.complete(*completion);
             }
+            completions.clear();
             self.completions.replace(completions);
             self.feed_starved();
         }
@@ -530,10 +531,13 @@ fn dispatch(op: Op, completion: Completion) {
         Op::ReceiveOwned(connection) => {
             with_ring(&connection, |socket| socket.on_received_owned(&connection, completion));
         }
-        Op::Send(connection) | Op::SendZeroCopy(connection, _) => {
+        Op::Send(connection) => {
             with_ring(&connection, |socket| socket.on_sent(&connection, completion));
         }
-        Op::Linger(connection, _) => with_ring(&connection, |socket| socket.close_now(&connection)),
+        Op::SendZeroCopy(op) => {
+            with_ring(&op.connection, |socket| socket.on_sent(&op.connection, completion));
+        }
+        Op::Linger(op) => with_ring(&op.connection, |socket| socket.close_now(&op.connection)),
         Op::Accept(listener) => listener.on_completion(completion),
         Op::Oneshot(oneshot) => oneshot.complete(completion.result),
     }

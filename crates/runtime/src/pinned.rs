@@ -240,6 +240,8 @@ enum Memory {
     Pinned(Share),
     Bulk(BulkShare),
     Shared(Bytes),
+    /// Of the program itself, as no bytes at all are: nothing has to be done to let go of them.
+    Static(&'static [u8]),
 }
 
 /// Bytes that were received, read from a file, or are to be sent. They lie in a pinned buffer, or in memory of
@@ -261,7 +263,7 @@ impl PinnedBytes {
     /// No bytes, in no buffer.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Memory::Shared(Bytes::new()))
+        Self(Memory::Static(&[]))
     }
 
     pub(crate) const fn bulk(share: BulkShare) -> Self {
@@ -276,6 +278,7 @@ impl PinnedBytes {
             Memory::Pinned(share) => Bytes::copy_from_slice(share.bytes()),
             Memory::Bulk(share) => share.into_bytes(),
             Memory::Shared(bytes) => bytes,
+            Memory::Static(bytes) => Bytes::from_static(bytes),
         }
     }
 
@@ -308,7 +311,7 @@ impl PinnedBytes {
         let share = match &mut self.0 {
             Memory::Pinned(share) => share,
             Memory::Bulk(share) => return share.try_mut(),
-            Memory::Shared(_) => return None,
+            Memory::Shared(_) | Memory::Static(_) => return None,
         };
         if share.pool.shares[usize::from(share.index)].get() != 1 {
             return None;
@@ -347,6 +350,7 @@ impl PinnedBytes {
             }
             Memory::Bulk(share) => share.narrow(count, share.bytes().len()),
             Memory::Shared(bytes) => drop(bytes.split_to(count)),
+            Memory::Static(bytes) => *bytes = &bytes[count..],
         }
     }
 
@@ -373,6 +377,7 @@ impl PinnedBytes {
                 Self(Memory::Bulk(part))
             }
             Memory::Shared(bytes) => Self(Memory::Shared(bytes.slice(range))),
+            Memory::Static(bytes) => Self(Memory::Static(&bytes[range])),
         }
     }
 }
@@ -391,6 +396,7 @@ impl Deref for PinnedBytes {
             Memory::Pinned(share) => share.bytes(),
             Memory::Bulk(share) => share.bytes(),
             Memory::Shared(bytes) => bytes,
+            Memory::Static(bytes) => bytes,
         }
     }
 }
@@ -446,7 +452,7 @@ impl From<String> for PinnedBytes {
 
 impl From<&'static [u8]> for PinnedBytes {
     fn from(bytes: &'static [u8]) -> Self {
-        Bytes::from_static(bytes).into()
+        Self(Memory::Static(bytes))
     }
 }
 

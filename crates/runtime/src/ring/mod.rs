@@ -13,6 +13,7 @@ mod unread;
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -62,23 +63,25 @@ const SET_SOCKET_OPTION: u8 = opcode::SetSockOpt::CODE;
 
 /// The key of an operation in flight: its slot in the slab and the generation of that use of the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OpKey(u64);
+pub(crate) struct OpKey(NonZeroU64);
 
 impl OpKey {
     fn new(slot: usize, generation: u32) -> Self {
-        Self(u64::from(generation) << 32 | slot as u64)
+        let key = u64::from(generation) << 32 | slot as u64;
+        Self(NonZeroU64::new(key).expect("no generation is zero"))
     }
 
     fn slot(self) -> usize {
-        (self.0 & u64::from(u32::MAX)) as usize
+        (self.0.get() & u64::from(u32::MAX)) as usize
     }
 
     fn generation(self) -> u32 {
-        (self.0 >> 32) as u32
+        (self.0.get() >> 32) as u32
     }
 }
 
-/// What an operation in flight is, with everything that must live until it completes.
+/// What an operation in flight is, with everything that must live until it completes. One pointer and what it stands for,
+/// so that it moves in registers.
 #[derive(Clone)]
 pub(crate) enum Op {
     Accept(Rc<RingListener>),
@@ -90,15 +93,28 @@ pub(crate) enum Op {
     ReceiveOwned(Rc<Connection>),
     Send(Rc<Connection>),
     /// The memory is the kernel's until the notification, which may come long after the result.
-    SendZeroCopy(Rc<Connection>, #[expect(dead_code, reason = "held for the kernel")] Rc<SendBuf>),
+    SendZeroCopy(Box<WithMemory<SendBuf>>),
     /// Makes the close that follows a reset.
-    Linger(Rc<Connection>, #[expect(dead_code, reason = "held for the kernel")] Rc<libc::linger>),
+    Linger(Box<WithMemory<libc::linger>>),
     Oneshot(Rc<Oneshot>),
 }
 
-struct InFlight {
-    generation: u32,
-    op: Op,
+/// A connection, with memory that the kernel uses on its behalf.
+pub(crate) struct WithMemory<T> {
+    pub(crate) connection: Rc<Connection>,
+    memory: Rc<T>,
+}
+
+impl<T> Clone for WithMemory<T> {
+    fn clone(&self) -> Self {
+        Self { connection: Rc::clone(&self.connection), memory: Rc::clone(&self.memory) }
+    }
+}
+
+impl<T> WithMemory<T> {
+    fn new(connection: &Rc<Connection>, memory: Rc<T>) -> Box<Self> {
+        Box::new(Self { connection: Rc::clone(connection), memory })
+    }
 }
 
 /// A completion, copied out of the completion queue.
@@ -120,8 +136,9 @@ impl Completion {
 pub(crate) struct Ring {
     descriptor: Descriptor,
     uring: IoUring,
-    in_flight: Slab<InFlight>,
-    generation: u32,
+    in_flight: Slab<Op>,
+    /// Of the last use of each slot of `in_flight`.
+    generations: Vec<u32>,
     /// Submissions that found the queue full while the kernel would not take any.
     backlog: VecDeque<squeue::Entry>,
     counters: Arc<CoreCounters>,
@@ -168,7 +185,7 @@ impl Ring {
             descriptor,
             uring,
             in_flight: Slab::with_capacity(1024),
-            generation: 0,
+            generations: Vec::with_capacity(1024),
             backlog: VecDeque::new(),
             counters,
             bulk,
@@ -179,11 +196,15 @@ impl Ring {
     /// Queues an operation. It reaches the kernel with the next [`turn`](Self::turn), together with all others
     /// that are queued by then.
     pub(crate) fn push(&mut self, entry: squeue::Entry, op: Op) -> OpKey {
-        self.generation = self.generation.wrapping_add(1);
-        let generation = self.generation;
-        let slot = self.in_flight.insert(InFlight { generation, op });
-        let key = OpKey::new(slot, generation);
-        self.enqueue(entry.user_data(key.0));
+        let slot = self.in_flight.insert(op);
+        if slot == self.generations.len() {
+            self.generations.push(0);
+        }
+        let generation = &mut self.generations[slot];
+        // No key is zero.
+        *generation = generation.checked_add(1).unwrap_or(1);
+        let key = OpKey::new(slot, *generation);
+        self.enqueue(entry.user_data(key.0.get()));
         key
     }
 
@@ -195,7 +216,7 @@ impl Ring {
 
     /// Asks the kernel to end an operation; its own completion still comes.
     pub(crate) fn cancel(&mut self, key: OpKey) {
-        let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(key.0)).build();
+        let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(key.0.get())).build();
         self.push_unwatched(cancel);
     }
 
@@ -260,12 +281,11 @@ impl Ring {
 
     fn collect(&mut self, completions: &mut Vec<Completion>) {
         let before = completions.len();
-        // What nobody watches shows only when it fails, and then there was nothing left to cancel or to close.
-        let watched = self.uring.completion().filter(|entry| entry.user_data() != UNWATCHED);
-        completions.extend(watched.map(|entry| Completion {
-            key: OpKey(entry.user_data()),
-            result: entry.result(),
-            flags: entry.flags(),
+        // What nobody watches, whose key is none, shows only when it fails, and then there was nothing left to cancel or to
+        // close.
+        completions.extend(self.uring.completion().filter_map(|entry| {
+            let key = OpKey(NonZeroU64::new(entry.user_data())?);
+            Some(Completion { key, result: entry.result(), flags: entry.flags() })
         }));
         self.counters.completions.add((completions.len() - before) as u64);
     }
@@ -273,11 +293,10 @@ impl Ring {
     /// The operation of a completion, taken out of the slab if this was its last one; `None` for a stale key.
     pub(crate) fn complete(&mut self, completion: Completion) -> Option<Op> {
         let slot = completion.key.slot();
-        let entry = self.in_flight.get(slot)?;
-        if entry.generation != completion.key.generation() {
+        if self.generations.get(slot) != Some(&completion.key.generation()) {
             return None;
         }
-        if completion.more() { Some(entry.op.clone()) } else { Some(self.in_flight.remove(slot).op) }
+        if completion.more() { self.in_flight.get(slot).cloned() } else { self.in_flight.try_remove(slot) }
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -313,8 +332,8 @@ impl Ring {
     }
 }
 
-/// The user data of operations that nobody watches: no key of an operation in flight, since no slab has that many slots.
-const UNWATCHED: u64 = u64::MAX;
+/// The user data of operations that nobody watches: no key of an operation in flight.
+const UNWATCHED: u64 = 0;
 
 /// Slots of the submission queue: more than a batch of completions asks for, so that one call takes them all.
 const SUBMISSIONS: u32 = 1024;

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use io_uring::{cqueue, opcode, squeue, types};
 
 use super::unread::Unread;
-use super::{BUFFER_GROUP, BULK_GROUP, Completion, Op, OpKey};
+use super::{BUFFER_GROUP, BULK_GROUP, Completion, Op, OpKey, WithMemory};
 use crate::connection::Connection;
 use crate::pinned::PinnedBytes;
 use crate::send_buf::SendBuf;
@@ -330,18 +330,19 @@ impl RingSocket {
         take: impl FnOnce(u16, u32) -> PinnedBytes,
     ) {
         let core = &connection.core;
-        let buffer = cqueue::buffer_select(completion.flags);
-        let bytes = buffer.map(|index| take(index, completion.result.max(0) as u32));
         let mut receive = self.receive.borrow_mut();
         if !completion.more() {
             receive.op = None;
         }
-        match completion.result {
-            len if len > 0 => {
-                if let Some(bytes) = bytes {
-                    self.keep(connection, &mut receive, bytes);
-                }
+        if let Some(index) = cqueue::buffer_select(completion.flags) {
+            let bytes = take(index, completion.result.max(0) as u32);
+            // Without bytes it goes back at once.
+            if !bytes.is_empty() {
+                self.keep(connection, &mut receive, bytes);
             }
+        }
+        match completion.result {
+            1.. => {}
             0 => receive.end = Some(ReceiveEnd::Eof),
             error if error == -libc::ENOBUFS => {
                 core.counters.buffers_exhausted.add(1);
@@ -477,7 +478,9 @@ impl RingSocket {
         transmit.in_flight = match transmit.queue.len() {
             0 => {
                 // An idle connection keeps no memory for what it may send.
-                transmit.queue = VecDeque::new();
+                if transmit.queue.capacity() > 0 {
+                    transmit.queue = VecDeque::new();
+                }
                 return;
             }
             1 => transmit.queue.pop_front().map(|data| InFlight::One { data: Held::Alone(data), sent: 0 }),
@@ -509,7 +512,7 @@ impl RingSocket {
                         .flags(flags)
                         .zc_flags(ZERO_COPY_REPORT_USAGE)
                         .build());
-                    Some(ring.push(entry, Op::SendZeroCopy(Rc::clone(connection), data.share())))
+                    Some(ring.push(entry, Op::SendZeroCopy(WithMemory::new(connection, data.share()))))
                 } else {
                     let entry =
                         addressed!(self, |file| opcode::Send::new(file, pointer, len).flags(flags).build());
@@ -632,7 +635,7 @@ impl RingSocket {
                     size_of::<libc::linger>() as u32,
                 )
                 .build());
-                connection.core.ring().push(entry, Op::Linger(Rc::clone(connection), linger));
+                connection.core.ring().push(entry, Op::Linger(WithMemory::new(connection, linger)));
             }
         }
     }
