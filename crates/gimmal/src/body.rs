@@ -207,6 +207,17 @@ impl Body {
         }
     }
 
+    /// Lets go of all that it holds.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        // Most are empty, and then there is nothing to drop.
+        if matches!(self.source, Source::Empty) && self.extra.is_none() {
+            self.media_type = None;
+        } else {
+            *self = Self::empty();
+        }
+    }
+
     pub(crate) fn taken() -> Self {
         Self::from_source(Source::Taken)
     }
@@ -456,8 +467,10 @@ impl From<Vec<u8>> for Body {
 }
 
 impl From<&'static [u8]> for Body {
+    #[inline]
     fn from(bytes: &'static [u8]) -> Self {
-        Chunk::from(bytes).into()
+        let source = if bytes.is_empty() { Source::Empty } else { Source::Chunk(Chunk::from(bytes)) };
+        Self::of(source, &OCTETS)
     }
 }
 
@@ -468,7 +481,8 @@ impl From<String> for Body {
 }
 
 impl From<&'static str> for Body {
+    #[inline]
     fn from(text: &'static str) -> Self {
-        Self::from(Chunk::from(text)).with_media_type(&TEXT)
+        Self::from(text.as_bytes()).with_media_type(&TEXT)
     }
 }

@@ -237,10 +237,7 @@ async fn answer(connection: &Rc<Connection>) -> Option<LocalFuture<After>> {
         loop {
             match stream.poll_recv(cx) {
                 Poll::Ready(Ok(bytes)) if !bytes.is_empty() => connection.set_input(bytes),
-                ended => {
-                    connection.queue(&mut out);
-                    return ended.map(|_| None);
-                }
+                ended => return ended.map(|_| None),
             }
             // Until the request after those that have come.
             stream.set_deadline(Some(connection.timeouts().idle));
@@ -248,6 +245,8 @@ async fn answer(connection: &Rc<Connection>) -> Option<LocalFuture<After>> {
                 let rest = finish_waiting(Rc::clone(connection), std::mem::take(&mut out), wait);
                 return Poll::Ready(Some(LocalFuture::new(rest)));
             }
+            // Before more is asked for: what comes may be the end of the session.
+            connection.queue(&mut out);
         }
     })
     .await;

@@ -112,7 +112,7 @@ impl Recycle for Parts {
         self.head.bytes = Chunk::new();
         self.head.normalized = None;
         self.head.parameters.clear();
-        self.body = Body::empty();
+        self.body.clear();
         self.extensions = Extensions::new();
         self.connection = None;
         self.endpoint = None;

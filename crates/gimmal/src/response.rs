@@ -51,7 +51,7 @@ impl Recycle for Parts {
     fn clear(&mut self) {
         self.status = StatusCode::OK;
         self.headers = None;
-        self.body = Body::empty();
+        self.body.clear();
         self.extra = None;
     }
 }

@@ -49,6 +49,7 @@ mod cpus;
 mod driver;
 mod epoll;
 mod file;
+mod lazy_queue;
 mod listener;
 mod local_future;
 mod options;

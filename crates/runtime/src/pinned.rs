@@ -98,12 +98,14 @@ impl BufferPool {
     ///
     /// `index` and `len` are what one completion reported: the kernel has taken the buffer out of the ring,
     /// written `len` bytes to its start, and will not touch it until it is given back.
+    #[inline(always)]
     pub(crate) fn received(self: &Rc<Self>, index: u16, len: u32) -> PinnedBytes {
         self.hold(index);
         let len = len.min(self.buffer_bytes);
         PinnedBytes(Memory::Pinned(Share { pool: Rc::clone(self), start: 0, len, index }))
     }
 
+    #[inline(always)]
     fn hold(&self, index: u16) {
         let shares = &self.shares[usize::from(index)];
         assert_eq!(shares.get(), 0, "a buffer is handed out only when nobody holds it");

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use crate::bulk::BulkBuf;
 use crate::connection::{Connection, Io};
 use crate::core::Core;
+use crate::lazy_queue::LazyQueue;
 use crate::listener::accept_waiting;
 use crate::pinned::{PinnedBuf, PinnedBytes};
 use crate::send_buf::SendBuf;
@@ -57,7 +58,7 @@ pub(crate) struct EpollSocket {
     /// `None` once it has been reset.
     socket: RefCell<Option<Socket>>,
     /// Put back by the reader.
-    ready: RefCell<VecDeque<PinnedBytes>>,
+    ready: RefCell<LazyQueue<PinnedBytes>>,
     transmit: RefCell<Transmit>,
     /// Receives go into bulk buffers.
     bulk: Cell<bool>,
@@ -146,7 +147,12 @@ impl EpollSocket {
     }
 
     pub(crate) fn try_receive(&self) -> Option<PinnedBytes> {
-        self.ready.borrow_mut().pop_front()
+        let mut ready = self.ready.borrow_mut();
+        let bytes = ready.pop_front()?;
+        if ready.is_empty() {
+            ready.release();
+        }
+        Some(bytes)
     }
 
     pub(crate) fn set_bulk(&self, bulk: bool) {
@@ -297,7 +303,7 @@ impl EpollSocket {
 
     pub(crate) fn close(&self, connection: &Rc<Connection>) {
         self.closing.set(true);
-        self.ready.borrow_mut().clear();
+        self.ready.borrow_mut().release();
         if !self.transmit.borrow().draining {
             connection.closed();
         }

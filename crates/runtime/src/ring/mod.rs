@@ -195,6 +195,8 @@ impl Ring {
 
     /// Queues an operation. It reaches the kernel with the next [`turn`](Self::turn), together with all others
     /// that are queued by then.
+    // Inlined, so that the entry is written to the queue and nowhere else.
+    #[inline(always)]
     pub(crate) fn push(&mut self, entry: squeue::Entry, op: Op) -> OpKey {
         let slot = self.in_flight.insert(op);
         if slot == self.generations.len() {
@@ -220,13 +222,19 @@ impl Ring {
         self.push_unwatched(cancel);
     }
 
+    #[inline(always)]
     fn enqueue(&mut self, entry: squeue::Entry) {
         self.counters.submissions.add(1);
+        if !self.backlog.is_empty() || !self.try_enqueue(&entry) {
+            self.enqueue_later(entry);
+        }
+    }
+
+    /// Keeps an entry that the queue has no room for.
+    #[cold]
+    fn enqueue_later(&mut self, entry: squeue::Entry) {
         if self.backlog.is_empty() {
-            if self.try_enqueue(&entry) {
-                return;
-            }
-            // Full: hand over what there is. A kernel that refuses (EBUSY, EAGAIN, EINTR) will take it later.
+            // Hand over what there is. A kernel that refuses (EBUSY, EAGAIN, EINTR) will take it later.
             let queued = self.uring.submission().len() as u32;
             let _ = self.enter(queued, 0);
             if self.try_enqueue(&entry) {
@@ -236,6 +244,7 @@ impl Ring {
         self.backlog.push_back(entry);
     }
 
+    #[inline(always)]
     fn try_enqueue(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: whatever an entry points to is owned by its `Op` in the slab, which is removed only when the
         // last completion of the operation has been seen.

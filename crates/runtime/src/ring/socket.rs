@@ -1,7 +1,6 @@
 //! A connection on the ring: one receive, one send in flight, and a queue for what is to follow.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,6 +13,7 @@ use io_uring::{cqueue, opcode, squeue, types};
 use super::unread::Unread;
 use super::{BUFFER_GROUP, BULK_GROUP, Completion, Op, OpKey, WithMemory};
 use crate::connection::Connection;
+use crate::lazy_queue::LazyQueue;
 use crate::pinned::PinnedBytes;
 use crate::send_buf::SendBuf;
 
@@ -68,7 +68,7 @@ struct Receive {
 
 #[derive(Default)]
 struct Transmit {
-    queue: VecDeque<SendBuf>,
+    queue: LazyQueue<SendBuf>,
     /// Bytes in `queue` and in flight.
     unsent: usize,
     op: Option<OpKey>,
@@ -120,7 +120,7 @@ struct Vectored {
 
 impl Vectored {
     /// Collects up to [`VECTORED_MAX`] pieces and [`SEND_BYTES_MAX`] bytes from the front of `queue`.
-    fn gather(queue: &mut VecDeque<SendBuf>) -> Box<Self> {
+    fn gather(queue: &mut LazyQueue<SendBuf>) -> Box<Self> {
         let mut data = Vec::with_capacity(queue.len().min(VECTORED_MAX));
         let mut bytes = 0;
         while data.len() < VECTORED_MAX && bytes < SEND_BYTES_MAX {
@@ -376,6 +376,7 @@ impl RingSocket {
         self.after_receive(connection);
     }
 
+    #[inline(always)]
     fn keep(&self, connection: &Rc<Connection>, receive: &mut Receive, bytes: PinnedBytes) {
         connection.core.count_received(connection, bytes.len());
         if self.closing.get() {
@@ -453,23 +454,22 @@ impl RingSocket {
     /// is worth a send of its own, if that spares a copy.
     pub(crate) fn start_send(&self, connection: &Rc<Connection>) {
         let mut transmit = self.transmit.borrow_mut();
-        // A reset has started it already.
-        if transmit.op.is_some() {
+        // A reset has started it already, or it has failed.
+        if transmit.op.is_some() || transmit.in_flight.is_none() {
             return;
         }
         let is_small = |piece: &[u8]| piece.len() < ZERO_COPY_BYTES_MIN;
         let next = transmit.queue.front();
         let takes_next = next.is_some_and(|next| is_small(next) || !self.zero_copy.get());
-        match transmit.in_flight.take() {
-            None => {}
-            Some(InFlight::One { data: Held::Alone(first), .. }) if takes_next && is_small(&first) => {
-                transmit.queue.push_front(first);
-                self.start(connection, &mut transmit);
-            }
-            waiting => {
-                transmit.in_flight = waiting;
-                self.submit(connection, &mut transmit);
-            }
+        let joins = |waiting: &mut InFlight| match waiting {
+            InFlight::One { data: Held::Alone(first), .. } => takes_next && is_small(first),
+            _ => false,
+        };
+        if let Some(InFlight::One { data: Held::Alone(first), .. }) = transmit.in_flight.take_if(joins) {
+            transmit.queue.push_front(first);
+            self.start(connection, &mut transmit);
+        } else {
+            self.submit(connection, &mut transmit);
         }
     }
 
@@ -478,9 +478,7 @@ impl RingSocket {
         transmit.in_flight = match transmit.queue.len() {
             0 => {
                 // An idle connection keeps no memory for what it may send.
-                if transmit.queue.capacity() > 0 {
-                    transmit.queue = VecDeque::new();
-                }
+                transmit.queue.release();
                 return;
             }
             1 => transmit.queue.pop_front().map(|data| InFlight::One { data: Held::Alone(data), sent: 0 }),
@@ -531,7 +529,7 @@ impl RingSocket {
         if completion.result < 0 {
             transmit.errno = Some(-completion.result);
             transmit.in_flight = None;
-            transmit.queue.clear();
+            transmit.queue.release();
             transmit.unsent = 0;
         } else {
             let sent = completion.result as usize;
@@ -600,7 +598,7 @@ impl RingSocket {
         // What waited for the turn goes as far as it can: half an answer tells the peer more than none.
         self.start_send(connection);
         let mut transmit = self.transmit.borrow_mut();
-        transmit.queue.clear();
+        transmit.queue.release();
         if let Some(key) = transmit.op {
             connection.core.ring().cancel(key);
         }

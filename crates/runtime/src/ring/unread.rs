@@ -1,7 +1,6 @@
 //! What has been received and not read.
 
-use std::collections::VecDeque;
-
+use crate::lazy_queue::LazyQueue;
 use crate::pinned::PinnedBytes;
 
 /// Received buffers in order. Most requests are one buffer, so the first has a place of its own, and a connection that
@@ -9,7 +8,7 @@ use crate::pinned::PinnedBytes;
 #[derive(Default)]
 pub(super) struct Unread {
     first: Option<PinnedBytes>,
-    others: VecDeque<PinnedBytes>,
+    others: LazyQueue<PinnedBytes>,
     bytes: usize,
 }
 
@@ -19,6 +18,7 @@ impl Unread {
         self.bytes
     }
 
+    #[inline(always)]
     pub(super) fn push_back(&mut self, bytes: PinnedBytes) {
         self.bytes += bytes.len();
         match &self.first {
@@ -34,11 +34,15 @@ impl Unread {
         }
     }
 
+    #[inline(always)]
     pub(super) fn pop_front(&mut self) -> Option<PinnedBytes> {
-        let bytes = std::mem::replace(&mut self.first, self.others.pop_front())?;
+        let bytes = self.first.take()?;
         self.bytes -= bytes.len();
-        if self.first.is_none() && self.others.capacity() > 0 {
-            self.others = VecDeque::new();
+        if !self.others.is_released() {
+            self.first = self.others.pop_front();
+            if self.first.is_none() {
+                self.others.release();
+            }
         }
         Some(bytes)
     }
@@ -58,6 +62,6 @@ mod tests {
         assert_eq!(unread.bytes(), 7);
         let all: Vec<_> = std::iter::from_fn(|| unread.pop_front()).map(|bytes| bytes.to_vec()).collect();
         assert_eq!(all, [&b"a"[..], b"b", b"cc", b"ddd"]);
-        assert_eq!((unread.bytes(), unread.others.capacity()), (0, 0));
+        assert_eq!((unread.bytes(), unread.others.is_released()), (0, true));
     }
 }
