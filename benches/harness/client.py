@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rounds
+import servers
 from process import Failed, Running, free_port
 from servers import PEERS, ROOT, Place, Server
 from tls import make_certificate
@@ -74,6 +75,8 @@ def measure(running: Running, row: Row, client: Client, roots: Path, seconds: fl
 
 def main() -> None:
     args = rounds.parser("bench-client", __doc__).parse_args()
+    load = ("-p", "gimmal-benches", "--bin", "client_load")
+    rounds.build(args, [load], ["peer-hyper", "peer-hyper-client"])
     rows = rounds.chosen(ROWS, args.rows)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

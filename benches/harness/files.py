@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--servers", default="", help="only these, with commas between")
     parser.add_argument("--tls", action="store_true", help="over HTTPS")
     args = parser.parse_args()
+    rounds.build(args, [servers.BENCH])
     rows = rounds.chosen(ROWS, args.rows)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

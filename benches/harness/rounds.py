@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import servers
 from process import Failed, Running
 
 
@@ -31,9 +32,19 @@ def parser(script: str, about: str) -> argparse.ArgumentParser:
     made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--seconds", type=float, default=2.0)
     made.add_argument("--rows", default="", help="only rows whose names have this in them")
+    made.add_argument("--no-build", action="store_true", help="measure what was built before")
     made.add_argument("--server-cpu", default="0")
     made.add_argument("--load-cpus", default="1")
     return made
+
+
+def build(args: argparse.Namespace, own: Sequence[tuple[str, ...]], peers: Sequence[str] = ()) -> None:
+    if args.no_build:
+        return
+    print("building what is measured", file=sys.stderr)
+    servers.build_own(*own)
+    if peers and servers.build_peers(*peers) != 0:
+        raise SystemExit("a peer does not build")
 
 
 def chosen(rows: Sequence[Any], part: str) -> list[Any]:

@@ -79,18 +79,31 @@ def all_servers() -> list[Server]:
 
 def build(servers: list[Server], say: Callable[[str], None]) -> None:
     """Builds all that is to be built. A peer that fails to build is marked as missing; ours must build."""
-    environment = os.environ | toolchain()
     say("building Gimmal's bench example and the floor")
-    cargo = ["cargo", "build", "--release", "-p", "gimmal-examples", "--example", "bench"]
-    subprocess.run(cargo, cwd=ROOT, env=environment, check=True)
-    cargo = ["cargo", "build", "--release", "-p", "gimmal-benches", "--bin", "floor"]
-    subprocess.run(cargo, cwd=ROOT, env=environment, check=True)
+    build_own(BENCH, FLOOR)
     for server in servers:
         if server.package:
             say(f"building {server.name}")
-            cargo = ["cargo", "build", "--release", "--locked", "-q", "-p", f"peer-{server.name}"]
-            if subprocess.run(cargo, cwd=PEERS, env=environment).returncode != 0:
+            if build_peers(f"peer-{server.name}") != 0:
                 server.missing = "does not build"
+
+
+#: What `cargo build` takes to make the programs of this repository.
+BENCH = ("-p", "gimmal-examples", "--example", "bench")
+FLOOR = ("-p", "gimmal-benches", "--bin", "floor")
+
+
+def build_own(*programs: tuple[str, ...]) -> None:
+    for program in programs:
+        cargo = ["cargo", "build", "--release", *program]
+        subprocess.run(cargo, cwd=ROOT, env=os.environ | toolchain(), check=True)
+
+
+def build_peers(*packages: str) -> int:
+    """Zero, or what cargo fails with."""
+    chosen = [argument for package in packages for argument in ("-p", package)]
+    cargo = ["cargo", "build", "--release", "--locked", "-q", *chosen]
+    return subprocess.run(cargo, cwd=PEERS, env=os.environ | toolchain()).returncode
 
 
 def toolchain() -> dict[str, str]:

@@ -95,6 +95,9 @@ def measure(running: Running, row: Row, seconds: float, load_cpus: str) -> float
 
 def main() -> None:
     args = rounds.parser("bench-tls", __doc__).parse_args()
+    # Much of a handshake is memory that rustls asks for, so that the allocator has to be the peers'.
+    bench = (*servers.BENCH, "--features", "mimalloc")
+    rounds.build(args, [bench, ("-p", "gimmal-benches", "--bin", "tls_load")], ["peer-hyper"])
     rows = rounds.chosen(ROWS, args.rows)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

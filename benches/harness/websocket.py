@@ -54,6 +54,8 @@ def measure(running: Running, row: Row, seconds: float, load_cpus: str) -> float
 
 def main() -> None:
     args = rounds.parser("bench-websocket", __doc__).parse_args()
+    load = ("-p", "gimmal-benches", "--bin", "websocket_load")
+    rounds.build(args, [servers.BENCH, load], ["peer-tungstenite", "peer-fastwebsockets"])
     rows = rounds.chosen(ROWS, args.rows)
     measured = all_servers()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

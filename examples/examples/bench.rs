@@ -10,6 +10,10 @@ use gimmal::{App, Body, BodyError, Chunk, Error, HeaderValue, Json, Path, Respon
 use gimmal_examples::Args;
 use serde::Serialize;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Serialize)]
 struct Message {
     message: &'static str,
