@@ -1,6 +1,7 @@
 //! More than is good for a server: floods, and clients that are too slow.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -43,6 +44,47 @@ fn app() -> App {
         .get("/endless", endless)
         .get("/sleep/{milliseconds}", sleep)
         .route("/count", post(count).body_limit(u64::MAX))
+}
+
+/// What a client can do without end and the server without waiting: send requests, send a body, take one.
+#[test]
+fn a_client_that_is_always_ready_keeps_no_other_from_its_answers() {
+    let requests = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2_000);
+    let upload = "POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n";
+    let body = "x".repeat(100_000);
+    let download = "GET /endless HTTP/1.1\r\nHost: a\r\n\r\n";
+    for backend in BACKENDS {
+        for (first, then) in [(&*requests, Some(&requests)), (upload, Some(&body)), (download, None)] {
+            let server = start(server(app(), backend));
+            let greedy = Client::connect(server.address()).into_stream();
+            thread::scope(|scope| {
+                let _ends = Ends(&greedy);
+                scope.spawn(|| {
+                    (&greedy).write_all(first.as_bytes()).unwrap();
+                    while let Some(then) = then
+                        && (&greedy).write_all(then.as_bytes()).is_ok()
+                    {}
+                });
+                scope.spawn(|| {
+                    let mut memory = vec![0; 1 << 20];
+                    while matches!((&greedy).read(&mut memory), Ok(1..)) {}
+                });
+                let mut other = Client::connect(server.address());
+                for _ in 0..100 {
+                    assert_eq!(other.get("/").status, 200, "{backend:?}");
+                }
+            });
+        }
+    }
+}
+
+/// Ends a connection for those who use it.
+struct Ends<'a>(&'a TcpStream);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
 }
 
 const LAST_REQUEST: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";

@@ -28,6 +28,9 @@ pub(crate) const FILE_BUFFER_BYTES: u32 = FILE_PIECE_BYTES as u32 + 4096;
 /// Bytes of a file that are read at once.
 pub(crate) const FILE_PIECE_BYTES: usize = 64 * 1024;
 
+/// What a task may do at one go with sockets that are always ready.
+const SHARE: u32 = 64;
+
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
 }
@@ -57,6 +60,8 @@ pub struct Core {
     driver: RefCell<Option<Waker>>,
     /// The driver is under way and will see what becomes ready.
     running: Cell<bool>,
+    /// What is left of the share of the task that is polled.
+    share: Cell<u32>,
     draining: Cell<bool>,
     listeners: Cell<usize>,
     /// Direct sockets that have a descriptor of the process as well.
@@ -105,6 +110,7 @@ impl Core {
             heartbeat: parts.heartbeat,
             driver: RefCell::default(),
             running: Cell::new(false),
+            share: Cell::new(SHARE),
             draining: Cell::new(false),
             listeners: Cell::new(0),
             installed: Cell::new(0),
@@ -361,6 +367,19 @@ impl Core {
         }
     }
 
+    /// Pending, and woken again, once a task has had its share: a peer that sends or takes without end must not keep the
+    /// core from all others. On the ring nothing comes or goes within a poll, so that only epoll asks.
+    pub(crate) fn poll_share(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(left) = self.share.get().checked_sub(1) {
+            self.share.set(left);
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        // Who is polled by Tokio gets its next share from a round, too.
+        self.rouse();
+        Poll::Pending
+    }
+
     fn wake(&self, task: u32) {
         self.tasks.wake(task);
         self.rouse();
@@ -372,6 +391,7 @@ impl Core {
     /// # Errors
     /// What the ring fails with for good.
     pub(crate) fn round(self: &Rc<Self>) -> io::Result<bool> {
+        self.share.set(SHARE);
         // A clock that stood still while the core slept would let the deadlines of whoever comes now pass at once.
         self.clock.refresh();
         let mut busy = self.take_posts();
@@ -444,6 +464,7 @@ impl Core {
             let Some(task) = self.tasks.next_ready() else { break };
             self.counters.task_polls.add(1);
             self.heartbeat.begin(task);
+            self.share.set(SHARE);
             if self.tasks.poll(self.number, task) == Polled::Panicked {
                 self.counters.panics.add(1);
                 tracing::error!(core = self.index(), task, "a task panicked; it alone has ended");

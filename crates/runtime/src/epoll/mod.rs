@@ -102,6 +102,7 @@ impl EpollSocket {
         if let Some(error) = connection.interruption() {
             return Poll::Ready(Err(error));
         }
+        ready!(connection.core.poll_share(cx));
         // A buffer is held only while the socket has something for it.
         let received = match connection.core.receive_buffers.take() {
             _ if self.bulk.get() => self.poll_into_bulk(cx),
@@ -181,7 +182,7 @@ impl EpollSocket {
             return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
         }
         if transmit.unsent <= max {
-            return Poll::Ready(Ok(()));
+            return connection.core.poll_share(cx).map(Ok);
         }
         if let Some(error) = connection.interruption() {
             return Poll::Ready(Err(error));

@@ -526,14 +526,15 @@ impl RingSocket {
         }
         let mut transmit = self.transmit.borrow_mut();
         transmit.op = None;
+        let sent = completion.result.max(0) as usize;
+        connection.core.count_sent(connection, sent);
         if completion.result < 0 {
             transmit.errno = Some(-completion.result);
-            transmit.in_flight = None;
-            transmit.queue.release();
-            transmit.unsent = 0;
+            transmit.drop_all();
+        } else if self.reset.get() != Reset::No {
+            // A cancelled send that had begun tells how far it came.
+            transmit.drop_all();
         } else {
-            let sent = completion.result as usize;
-            connection.core.count_sent(connection, sent);
             transmit.unsent -= sent.min(transmit.unsent);
             if transmit.advance(sent) {
                 self.submit(connection, &mut transmit);
@@ -557,6 +558,13 @@ impl RingSocket {
 }
 
 impl Transmit {
+    /// Gives up what has not gone yet.
+    fn drop_all(&mut self) {
+        self.in_flight = None;
+        self.queue.release();
+        self.unsent = 0;
+    }
+
     /// Notes that `bytes` of the send in flight have gone; returns whether some of it is left.
     fn advance(&mut self, bytes: usize) -> bool {
         let left = match &mut self.in_flight {
