@@ -71,7 +71,8 @@ pub(crate) struct Deadlines {
 
 impl Deadlines {
     pub(crate) fn new() -> Self {
-        Self { ticks: RefCell::default(), swept: Cell::new(Tick(0)), last: Cell::new((Duration::ZERO, 1)) }
+        let last = Cell::new((Duration::ZERO, ticks_of(Duration::ZERO)));
+        Self { ticks: RefCell::default(), swept: Cell::new(Tick(0)), last }
     }
 
     /// Sets a slot's deadline. It is rounded up, by one tick more than the remainder since `now` may lie
@@ -113,7 +114,7 @@ impl Deadlines {
 
 /// Ticks that are not shorter than `after`, wherever in a tick they begin.
 fn ticks_of(after: Duration) -> u32 {
-    let ticks = after.as_millis().div_ceil(TICK_MILLISECONDS.into()) + 1;
+    let ticks = after.as_nanos().div_ceil(TICK.as_nanos()) + 1;
     u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
@@ -134,6 +135,14 @@ mod tests {
         assert_eq!(swept(&deadlines, 13), []);
         assert_eq!(swept(&deadlines, 14), [3]);
         assert_eq!(swept(&deadlines, 15), []);
+    }
+
+    #[test]
+    fn a_fraction_of_a_millisecond_counts() {
+        let deadlines = Deadlines::new();
+        deadlines.set(3, TICK + Duration::from_nanos(1), Tick(10));
+        assert_eq!(swept(&deadlines, 12), []);
+        assert_eq!(swept(&deadlines, 13), [3]);
     }
 
     #[test]
