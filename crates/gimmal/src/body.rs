@@ -449,6 +449,7 @@ impl From<()> for Body {
 }
 
 impl From<Chunk> for Body {
+    #[inline]
     fn from(chunk: Chunk) -> Self {
         Self::of(if chunk.is_empty() { Source::Empty } else { Source::Chunk(chunk) }, &OCTETS)
     }
@@ -469,8 +470,7 @@ impl From<Vec<u8>> for Body {
 impl From<&'static [u8]> for Body {
     #[inline]
     fn from(bytes: &'static [u8]) -> Self {
-        let source = if bytes.is_empty() { Source::Empty } else { Source::Chunk(Chunk::from(bytes)) };
-        Self::of(source, &OCTETS)
+        Chunk::from(bytes).into()
     }
 }
 

@@ -186,6 +186,11 @@ impl Connection {
         }
     }
 
+    /// Adds what the app's own middleware has every response have to one that came by no way through it.
+    fn complete(&self, response: &mut Response) {
+        self.service.router.root().complete(response, self.is_tls());
+    }
+
     /// Queues what was collected, and leaves nothing.
     pub(crate) fn queue(&self, out: &mut OutBuf) {
         if !out.is_empty() {
@@ -276,8 +281,6 @@ pub(crate) struct Facts {
     pub(crate) method: Method,
     /// The client asked for another protocol, or for a tunnel.
     pub(crate) may_upgrade: bool,
-    /// Whether the client wants the connection to stay open.
-    pub(crate) keep_alive: bool,
 }
 
 impl Facts {
@@ -287,13 +290,12 @@ impl Facts {
             version: parsed.version(),
             method: parsed.method().clone(),
             may_upgrade: parsed.upgrade() || *parsed.method() == Method::CONNECT,
-            keep_alive: parsed.keep_alive(),
         }
     }
 
     /// For an answer to what is no request.
     fn of_nothing() -> Self {
-        Self { version: Version::HTTP_11, method: Method::GET, may_upgrade: false, keep_alive: false }
+        Self { version: Version::HTTP_11, method: Method::GET, may_upgrade: false }
     }
 }
 
@@ -385,7 +387,7 @@ fn malformed(error: RequestError) -> Error {
 /// Answers what is no request.
 fn refuse(connection: &Connection, out: &mut OutBuf, error: Error) -> After {
     let mut response = error.into_response();
-    connection.service.router.root().complete(&mut response, connection.is_tls());
+    connection.complete(&mut response);
     // Its text is short: it is collected at once.
     let _ = outgoing::begin(connection, out, response, &Facts::of_nothing(), false);
     After::Linger
@@ -454,6 +456,8 @@ fn read_head(connection: &Connection, head: &mut Head, partial: &mut Vec<u8>) ->
 /// A request that is being answered.
 struct Exchange {
     facts: Facts,
+    /// The client wants the connection to stay open.
+    wants_keep_alive: bool,
     responding: Responding,
     /// The body, if not all of it had come with the head.
     incoming: Option<Rc<IncomingBody>>,
@@ -482,21 +486,22 @@ impl Exchange {
             // What was answered before goes out before a `100 Continue`.
             connection.queue(out);
         }
-        let facts = Facts::of(head);
+        let (facts, wants_keep_alive) = (Facts::of(head), head.parsed.keep_alive());
         let access_log = connection.service.config.access_log;
         let record = access_log.then(|| Box::new(AccessRecord::new(connection, head)));
         let is_too_early = connection.is_early.get() && router.is_too_early(&endpoint);
         request.arrive(Rc::clone(connection), Rc::clone(&endpoint), body);
-        Self { facts, responding: Responding::new(endpoint, request), incoming, record, is_too_early }
+        let responding = Responding::new(endpoint, request);
+        Self { facts, wants_keep_alive, responding, incoming, record, is_too_early }
     }
 
     /// Begins to send the response.
     fn answer(&self, connection: &Connection, out: &mut OutBuf, mut response: Response) -> Answer {
         if self.is_too_early {
-            connection.service.router.root().complete(&mut response, connection.is_tls());
+            connection.complete(&mut response);
         }
         let may_follow = self.incoming.as_ref().is_none_or(IncomingBody::may_be_finished);
-        let keep_alive = self.facts.keep_alive && may_follow && !connection.stream().core().is_draining();
+        let keep_alive = self.wants_keep_alive && may_follow && !connection.stream().core().is_draining();
         let status = response.status();
         let begun = outgoing::begin(connection, out, response, &self.facts, keep_alive);
         Answer { status, begun, may_follow }

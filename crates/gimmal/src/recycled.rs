@@ -14,7 +14,7 @@ pub(crate) type Free<T> = RefCell<Vec<Box<T>>>;
 /// What lies in boxes that are used again. [`Default`] makes the first.
 pub(crate) trait Recycle: Default + 'static {
     /// Where those of the thread are kept.
-    fn free() -> &'static LocalKey<Free<Self>>;
+    const FREE: &'static LocalKey<Free<Self>>;
 
     /// Lets go of all that belongs to the use that has ended.
     fn clear(&mut self);
@@ -31,7 +31,7 @@ impl<T: Recycle> Recycled<T> {
     /// A value that nothing is left in of its last use.
     #[inline]
     pub(crate) fn take() -> Self {
-        let recycled = T::free().try_with(|free| free.borrow_mut().pop()).ok().flatten();
+        let recycled = T::FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
         Self { value: Some(recycled.unwrap_or_default()) }
     }
 }
@@ -63,7 +63,7 @@ impl<T: Recycle> Drop for Recycled<T> {
         let Some(mut value) = self.value.take() else { return };
         value.clear();
         // The thread is ending when this fails: the memory is simply freed.
-        let _ = T::free().try_with(|free| {
+        let _ = T::FREE.try_with(|free| {
             let mut free = free.borrow_mut();
             if free.len() < KEPT {
                 free.push(value);
@@ -90,9 +90,7 @@ mod tests {
     }
 
     impl Recycle for Note {
-        fn free() -> &'static LocalKey<Free<Self>> {
-            &NOTES
-        }
+        const FREE: &'static LocalKey<Free<Self>> = &NOTES;
 
         fn clear(&mut self) {
             self.0.clear();

@@ -44,9 +44,7 @@ thread_local! {
 }
 
 impl Recycle for Parts {
-    fn free() -> &'static LocalKey<Free<Self>> {
-        &FREE
-    }
+    const FREE: &'static LocalKey<Free<Self>> = &FREE;
 
     fn clear(&mut self) {
         self.status = StatusCode::OK;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// A queue that takes one word while it is [released](Self::release): what every connection has, and few use.
+/// A queue that takes one word while nothing has been in it: what every connection has, and few use.
 #[expect(clippy::box_collection, reason = "a word in each connection instead of four")]
 pub(crate) struct LazyQueue<T>(Option<Box<VecDeque<T>>>);
 
@@ -21,8 +21,13 @@ impl<T> LazyQueue<T> {
         self.0.get_or_insert_default().push_front(value);
     }
 
+    /// The first of it. Who finds none leaves no memory either.
     pub(crate) fn pop_front(&mut self) -> Option<T> {
-        self.0.as_mut()?.pop_front()
+        let value = self.0.as_mut()?.pop_front();
+        if value.is_none() {
+            self.release();
+        }
+        value
     }
 
     pub(crate) fn front(&self) -> Option<&T> {
@@ -43,6 +48,7 @@ impl<T> LazyQueue<T> {
     }
 
     /// Whether it holds no memory.
+    #[cfg(test)]
     pub(crate) fn is_released(&self) -> bool {
         self.0.is_none()
     }

@@ -51,7 +51,6 @@ fn block_layout(class: usize) -> Layout {
 }
 
 /// Memory for a non-zero-sized `layout`.
-#[inline(never)]
 fn take(layout: Layout) -> NonNull<u8> {
     let class = class_of(layout);
     let recycled =
@@ -110,8 +109,6 @@ pub struct LocalFuture<T> {
 
 impl<T: 'static> LocalFuture<T> {
     /// Moves `future` into a recycled block.
-    // Inlined, so that the future is written there at once and not moved.
-    #[inline(always)]
     pub fn new<F: Future<Output = T> + 'static>(future: F) -> Self {
         let layout = Layout::new::<F>();
         let block = if layout.size() == 0 { NonNull::<F>::dangling() } else { take(layout).cast::<F>() };

@@ -148,12 +148,7 @@ impl EpollSocket {
     }
 
     pub(crate) fn try_receive(&self) -> Option<PinnedBytes> {
-        let mut ready = self.ready.borrow_mut();
-        let bytes = ready.pop_front()?;
-        if ready.is_empty() {
-            ready.release();
-        }
-        Some(bytes)
+        self.ready.borrow_mut().pop_front()
     }
 
     pub(crate) fn set_bulk(&self, bulk: bool) {

@@ -121,9 +121,10 @@ struct Vectored {
 impl Vectored {
     /// Collects up to [`VECTORED_MAX`] pieces and [`SEND_BYTES_MAX`] bytes from the front of `queue`.
     fn gather(queue: &mut LazyQueue<SendBuf>) -> Box<Self> {
-        let mut data = Vec::with_capacity(queue.len().min(VECTORED_MAX));
+        let pieces_max = queue.len().min(VECTORED_MAX);
+        let mut data = Vec::with_capacity(pieces_max);
         let mut bytes = 0;
-        while data.len() < VECTORED_MAX && bytes < SEND_BYTES_MAX {
+        while data.len() < pieces_max && bytes < SEND_BYTES_MAX {
             let Some(piece) = queue.pop_front() else { break };
             bytes += piece.len();
             data.push(piece);

@@ -38,12 +38,7 @@ impl Unread {
     pub(super) fn pop_front(&mut self) -> Option<PinnedBytes> {
         let bytes = self.first.take()?;
         self.bytes -= bytes.len();
-        if !self.others.is_released() {
-            self.first = self.others.pop_front();
-            if self.first.is_none() {
-                self.others.release();
-            }
-        }
+        self.first = self.others.pop_front();
         Some(bytes)
     }
 }
