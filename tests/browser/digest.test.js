@@ -36,7 +36,9 @@ onBothBackEnds('the browser proves that it knows the password, and does not send
   const counts = sent.map((value) => /nc=(\d+)/.exec(value)[1]);
   assert.equal(new Set(counts).size, counts.length, counts);
   assert.ok(!way.heard().includes(heidi.password) && !way.heard().includes('Basic'));
-  const replayed = await fetch(url, { headers: { authorization: sent.at(-1) } });
+  // Chromium may have asked for its favicon as well; what was said for one target is malformed for another.
+  const ofThePage = sent.findLast((value) => value.includes('uri="/"'));
+  const replayed = await fetch(url, { headers: { authorization: ofThePage } });
   assert.equal(replayed.status, 401);
 });
 

@@ -19,8 +19,9 @@ use crate::provided_ring::ProvidedRing;
 const BUFFER_BYTES: usize = 128 * 1024;
 /// What has fewer bytes is copied out, so that nobody who keeps a few bytes keeps a whole buffer.
 const SHARED_BYTES_MIN: usize = BUFFER_BYTES / 4;
-/// Buffers that the kernel is told of.
-const PROVIDED: u16 = 16;
+/// Buffers that the kernel is told of, and that are given out in one round. The kernel takes the one that has rested longest:
+/// with those that the program holds they should fit into the cache.
+pub(crate) const PROVIDED: u16 = 4;
 /// Unused buffers kept per thread.
 const KEPT: usize = 32;
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::backend::BackendKind;
+use crate::bulk;
 use crate::clock::{CoarseClock, Deadlines};
 use crate::connection::{Connection, Io};
 use crate::counters::{CoreCounters, Snapshot};
@@ -53,6 +54,8 @@ pub struct Core {
     ring: Option<RefCell<Ring>>,
     /// Connections whose receive found no buffer.
     pub(crate) starved: RefCell<Vec<Rc<Connection>>>,
+    /// Connections that wait for their turn at the bulk buffers.
+    pub(crate) bulk_line: RefCell<VecDeque<Rc<Connection>>>,
     /// Connections whose next send is handed over with the next turn.
     sending: RefCell<Vec<Rc<Connection>>>,
     tasks: Tasks,
@@ -105,6 +108,7 @@ impl Core {
             file_buffers: parts.file_buffers,
             ring: parts.ring.map(RefCell::new),
             starved: RefCell::default(),
+            bulk_line: RefCell::default(),
             sending: RefCell::default(),
             tasks: Tasks::default(),
             heartbeat: parts.heartbeat,
@@ -406,6 +410,7 @@ impl Core {
             completions.clear();
             self.completions.replace(completions);
             self.feed_starved();
+            busy |= self.feed_bulk_line();
         }
         busy |= self.run_ready();
         Ok(busy)
@@ -455,6 +460,17 @@ impl Core {
                 socket.receive_again(&connection);
             }
         }
+    }
+
+    /// Lets as many receive as there are bulk buffers listed; returns whether there were any.
+    fn feed_bulk_line(&self) -> bool {
+        let mut fed = 0;
+        while fed < bulk::PROVIDED {
+            let next = self.bulk_line.borrow_mut().pop_front();
+            let Some(connection) = next else { break };
+            with_ring(&connection, |socket| fed += u16::from(socket.take_bulk_turn(&connection)));
+        }
+        fed > 0
     }
 
     /// Polls each task that is ready now, and once.
@@ -535,6 +551,7 @@ impl Core {
             connection.closed();
         }
         self.starved.take();
+        self.bulk_line.take();
         self.sending.take();
         CURRENT.with_borrow_mut(Option::take);
     }

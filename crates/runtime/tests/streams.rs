@@ -1,5 +1,6 @@
 //! Streams over real sockets, on both back ends.
 
+use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
@@ -202,6 +203,41 @@ fn receiving_goes_on_when_all_buffers_are_held() {
         }
         assert!(held.iter().flat_map(|bytes| bytes.iter()).eq(&data));
         assert!(core.counters().fallback_receives > 0);
+    });
+}
+
+#[test]
+fn connections_that_receive_in_bulk_take_turns() {
+    on_both(&Options::default(), |core, listener, address| async move {
+        let data = pattern(1_000_000);
+        let mut pairs = Vec::new();
+        for _ in 0..64 {
+            let (client, server) = connected(&core, &listener, &address).await;
+            server.set_bulk(true);
+            client.queue(data.clone());
+            pairs.push((client, server));
+        }
+        // They are read side by side, so that all ask again and again. Every fourth is dropped while it waits.
+        let ended = Rc::new(Cell::new(0));
+        for (number, (client, server)) in pairs.into_iter().enumerate() {
+            let (data, ended) = (data.clone(), Rc::clone(&ended));
+            core.spawn(async move {
+                let wanted = if number % 4 == 0 { 300_000 } else { data.len() };
+                let mut count = 0;
+                while count < wanted {
+                    let bytes = server.recv().await.unwrap();
+                    assert!(*bytes == data[count..count + bytes.len()], "connection {number} at {count}");
+                    count += bytes.len();
+                }
+                drop((client, server));
+                ended.set(ended.get() + 1);
+            });
+        }
+        eventually(|| ended.get() == 64).await;
+        let counters = core.counters();
+        let is_ring = core.backend() == BackendKind::IoUring;
+        assert_eq!(counters.buffers_exhausted > 0, is_ring, "nobody had to wait: {counters:?}");
+        eventually(|| core.open_connections() == 0).await;
     });
 }
 

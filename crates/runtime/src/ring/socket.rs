@@ -61,6 +61,8 @@ struct Receive {
     op: Option<OpKey>,
     /// The operation has been asked to end: too much is unread, or the connection is closing.
     cancelling: bool,
+    /// It waits for its turn at the bulk buffers.
+    in_line: bool,
     /// Memory of a single receive in flight.
     owned: Option<Box<[u8]>>,
     end: Option<ReceiveEnd>,
@@ -266,22 +268,50 @@ impl RingSocket {
     }
 
     fn arm(&self, connection: &Rc<Connection>, receive: &mut Receive) {
-        if self.closing.get() {
+        if self.closing.get() || receive.in_line {
             return;
         }
-        let mut ring = connection.core.ring();
-        receive.op = Some(if self.bulk.get() {
-            ring.bulk.fill();
-            let entry = addressed!(self, |file| opcode::Recv::new(file, ptr::null_mut(), 0)
-                .buf_group(BULK_GROUP)
-                .build()
-                .flags(squeue::Flags::BUFFER_SELECT));
-            ring.push(entry, Op::ReceiveBulk(Rc::clone(connection)))
-        } else {
+        if !self.bulk.get() {
             let entry = addressed!(self, |file| opcode::RecvMulti::new(file, BUFFER_GROUP).build());
-            ring.push(entry, Op::Receive(Rc::clone(connection)))
-        });
+            receive.op = Some(connection.core.ring().push(entry, Op::Receive(Rc::clone(connection))));
+            receive.cancelling = false;
+        } else if !connection.core.bulk_line.borrow().is_empty() {
+            self.stand_in_line(connection, receive);
+        } else {
+            self.arm_bulk(connection, receive);
+        }
+    }
+
+    fn arm_bulk(&self, connection: &Rc<Connection>, receive: &mut Receive) {
+        let mut ring = connection.core.ring();
+        ring.bulk.fill();
+        let entry = addressed!(self, |file| opcode::Recv::new(file, ptr::null_mut(), 0)
+            .buf_group(BULK_GROUP)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT));
+        receive.op = Some(ring.push(entry, Op::ReceiveBulk(Rc::clone(connection))));
         receive.cancelling = false;
+    }
+
+    fn stand_in_line(&self, connection: &Rc<Connection>, receive: &mut Receive) {
+        receive.in_line = true;
+        connection.core.bulk_line.borrow_mut().push_back(Rc::clone(connection));
+    }
+
+    /// Its turn at the bulk buffers has come; returns whether it takes it.
+    pub(crate) fn take_bulk_turn(&self, connection: &Rc<Connection>) -> bool {
+        let mut receive = self.receive.borrow_mut();
+        receive.in_line = false;
+        if receive.end.is_some() || self.closing.get() {
+            return false;
+        }
+        connection.core.counters.receive_rearms.add(1);
+        if self.bulk.get() {
+            self.arm_bulk(connection, &mut receive);
+        } else {
+            self.arm(connection, &mut receive);
+        }
+        true
     }
 
     /// From the next receive on, uses bulk buffers or no longer. A receive under way that would go on in small pieces is
@@ -292,7 +322,7 @@ impl RingSocket {
         }
     }
 
-    /// Goes on after the provided buffers had run out: with them if some have come back, else with memory of
+    /// Goes on after the receive buffers had run out: with them if some have come back, else with memory of
     /// the connection's own.
     pub(crate) fn receive_again(&self, connection: &Rc<Connection>) {
         let core = &connection.core;
@@ -301,7 +331,7 @@ impl RingSocket {
             return;
         }
         core.counters.receive_rearms.add(1);
-        if self.bulk.get() || core.receive_buffers.available() > 0 {
+        if core.receive_buffers.available() > 0 {
             return self.arm(connection, &mut receive);
         }
         core.counters.fallback_receives.add(1);
@@ -347,7 +377,11 @@ impl RingSocket {
             0 => receive.end = Some(ReceiveEnd::Eof),
             error if error == -libc::ENOBUFS => {
                 core.counters.buffers_exhausted.add(1);
-                core.starved.borrow_mut().push(Rc::clone(connection));
+                if self.bulk.get() {
+                    self.stand_in_line(connection, &mut receive);
+                } else {
+                    core.starved.borrow_mut().push(Rc::clone(connection));
+                }
             }
             // It stopped because it was asked to.
             error if error == -libc::ECANCELED && receive.cancelling => {}
