@@ -63,14 +63,23 @@ impl Driver {
         }
     }
 
+    /// Asks for the ring's signals, or for none; returns whether something has come that none was given for.
+    fn set_signals(&self, signals: bool) -> bool {
+        self.ring.is_some() && self.core.ring().set_signals(signals)
+    }
+
     fn go_round(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.set_signals(false);
         for _ in 0..ROUNDS_MAX {
             let busy = self.core.round()?;
             if self.stop.get() {
                 return Poll::Ready(Ok(()));
             }
             if !busy && !self.ring_signalled(cx)? && !self.tick_if_due(cx) {
-                return Poll::Pending;
+                if !self.set_signals(true) {
+                    return Poll::Pending;
+                }
+                self.set_signals(false);
             }
         }
         self.tick_if_due(cx);

@@ -17,6 +17,7 @@ use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{self, Ordering};
 use std::time::{Duration, Instant};
 
 use io_uring::register::Restriction;
@@ -286,6 +287,27 @@ impl Ring {
         }
         self.collect(completions);
         Ok(())
+    }
+
+    /// Has the eventfd signalled for what completes from now on, or no longer: while the core goes round, signals cost and
+    /// tell it nothing. Returns whether something is there already that no signal was given for.
+    pub(crate) fn set_signals(&mut self, signals: bool) -> bool {
+        let mut completions = self.uring.completion();
+        if !signals {
+            // The kernel notes that there is work, and then looks whether to signal. Only where the note is a barrier, as it
+            // is here, cannot both sides miss what the other has written.
+            if cfg!(target_arch = "x86_64") {
+                completions.disable_eventfd();
+            }
+            return false;
+        }
+        completions.enable_eventfd();
+        atomic::fence(Ordering::SeqCst);
+        completions.sync();
+        let has_completed = !completions.is_empty();
+        drop(completions);
+        let submission = self.uring.submission();
+        has_completed || submission.taskrun() || submission.cq_overflow()
     }
 
     fn collect(&mut self, completions: &mut Vec<Completion>) {
