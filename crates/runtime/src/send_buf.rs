@@ -12,8 +12,9 @@ use crate::pinned::PinnedBytes;
 const KEPT: usize = 256;
 /// A vector that has grown beyond this many bytes is not kept.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
-/// The capacity of a new one: a response with a small body fits.
-const NEW_BYTES: usize = 4 * 1024;
+/// The capacity of a new one: a response with a small body fits. No multiple of a page, or the starts of all would share a few
+/// sets of the cache.
+const NEW_BYTES: usize = 4 * 1024 + 320;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
