@@ -1,10 +1,12 @@
 //! Streams over real sockets, on both back ends.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Mutex;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use gimmal_runtime::{
@@ -203,6 +205,61 @@ fn receiving_goes_on_when_all_buffers_are_held() {
         }
         assert!(held.iter().flat_map(|bytes| bytes.iter()).eq(&data));
         assert!(core.counters().fallback_receives > 0);
+    });
+}
+
+#[test]
+fn a_task_whose_socket_is_always_ready_leaves_others_their_turns() {
+    let options = Options { receive_buffer_bytes: 512, ..Default::default() };
+    on_both(&options, |core, listener, address| async move {
+        // On the ring nothing comes or goes within a poll.
+        if core.backend() == BackendKind::IoUring {
+            return;
+        }
+        let (client, server) = connected(&core, &listener, &address).await;
+        // The kernel holds all of this, and takes as much.
+        client.queue(pattern(50_000));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let turns = Rc::new(Cell::new(0));
+        let others_turns = Rc::clone(&turns);
+        core.spawn(async move {
+            loop {
+                others_turns.set(others_turns.get() + 1);
+                let mut is_first = true;
+                poll_fn(|cx| {
+                    if std::mem::take(&mut is_first) {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(())
+                })
+                .await;
+            }
+        });
+        // The longest runs of receives and of sends between two turns of the other task.
+        let longest = Rc::new(Cell::new(None));
+        let result = Rc::clone(&longest);
+        core.spawn(async move {
+            let (mut seen, mut run, mut runs) = (0, 0, [0, 0]);
+            let mut count = |longest: &mut u32| {
+                run = if seen == turns.get() { run + 1 } else { 1 };
+                seen = turns.get();
+                *longest = run.max(*longest);
+            };
+            let mut left = 50_000;
+            while left > 0 {
+                left -= server.recv().await.unwrap().len();
+                count(&mut runs[0]);
+            }
+            for _ in 0..300 {
+                server.send(&[0; 100][..]).await.unwrap();
+                count(&mut runs[1]);
+            }
+            result.set(Some(runs));
+        });
+        eventually(|| longest.get().is_some()).await;
+        let runs = longest.get().unwrap();
+        assert!(runs.iter().all(|run| (32..=64).contains(run)), "{runs:?}");
     });
 }
 
