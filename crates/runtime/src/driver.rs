@@ -63,23 +63,29 @@ impl Driver {
         }
     }
 
-    /// Asks for the ring's signals, or for none; returns whether something has come that none was given for.
-    fn set_signals(&self, signals: bool) -> bool {
-        self.ring.is_some() && self.core.ring().set_signals(signals)
+    fn mute_signals(&self) {
+        if self.ring.is_some() {
+            self.core.ring().mute_signals();
+        }
+    }
+
+    /// Returns whether something has come already that the ring has not signalled.
+    fn ask_for_signals(&self) -> bool {
+        self.ring.is_some() && self.core.ring().ask_for_signals()
     }
 
     fn go_round(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.set_signals(false);
+        self.mute_signals();
         for _ in 0..ROUNDS_MAX {
             let busy = self.core.round()?;
             if self.stop.get() {
                 return Poll::Ready(Ok(()));
             }
             if !busy && !self.ring_signalled(cx)? && !self.tick_if_due(cx) {
-                if !self.set_signals(true) {
+                if !self.ask_for_signals() {
                     return Poll::Pending;
                 }
-                self.set_signals(false);
+                self.mute_signals();
             }
         }
         self.tick_if_due(cx);

@@ -289,18 +289,19 @@ impl Ring {
         Ok(())
     }
 
-    /// Has the eventfd signalled for what completes from now on, or no longer: while the core goes round, signals cost and
-    /// tell it nothing. Returns whether something is there already that no signal was given for.
-    pub(crate) fn set_signals(&mut self, signals: bool) -> bool {
-        let mut completions = self.uring.completion();
-        if !signals {
-            // The kernel notes that there is work, and then looks whether to signal. Only where the note is a barrier, as it
-            // is here, cannot both sides miss what the other has written.
-            if cfg!(target_arch = "x86_64") {
-                completions.disable_eventfd();
-            }
-            return false;
+    /// Has the eventfd signal no more: while the core goes round, signals cost and tell it nothing.
+    pub(crate) fn mute_signals(&mut self) {
+        // The kernel notes that there is work, and then looks whether to signal. Only where the note is a barrier, as it is
+        // here, cannot both sides miss what the other has written.
+        if cfg!(target_arch = "x86_64") {
+            self.uring.completion().disable_eventfd();
         }
+    }
+
+    /// Has the eventfd signal for what comes from now on. Returns whether something is there already that no signal was
+    /// given for.
+    pub(crate) fn ask_for_signals(&mut self) -> bool {
+        let mut completions = self.uring.completion();
         completions.enable_eventfd();
         atomic::fence(Ordering::SeqCst);
         completions.sync();

@@ -267,29 +267,31 @@ impl RingSocket {
         self.receive.borrow_mut().unread.push_front(bytes);
     }
 
+    /// Asks for more, or stands in line for it.
     fn arm(&self, connection: &Rc<Connection>, receive: &mut Receive) {
         if self.closing.get() || receive.in_line {
             return;
         }
-        if !self.bulk.get() {
-            let entry = addressed!(self, |file| opcode::RecvMulti::new(file, BUFFER_GROUP).build());
-            receive.op = Some(connection.core.ring().push(entry, Op::Receive(Rc::clone(connection))));
-            receive.cancelling = false;
-        } else if !connection.core.bulk_line.borrow().is_empty() {
+        if self.bulk.get() && !connection.core.bulk_line.borrow().is_empty() {
             self.stand_in_line(connection, receive);
         } else {
-            self.arm_bulk(connection, receive);
+            self.arm_now(connection, receive);
         }
     }
 
-    fn arm_bulk(&self, connection: &Rc<Connection>, receive: &mut Receive) {
+    fn arm_now(&self, connection: &Rc<Connection>, receive: &mut Receive) {
         let mut ring = connection.core.ring();
-        ring.bulk.fill();
-        let entry = addressed!(self, |file| opcode::Recv::new(file, ptr::null_mut(), 0)
-            .buf_group(BULK_GROUP)
-            .build()
-            .flags(squeue::Flags::BUFFER_SELECT));
-        receive.op = Some(ring.push(entry, Op::ReceiveBulk(Rc::clone(connection))));
+        receive.op = Some(if self.bulk.get() {
+            ring.bulk.fill();
+            let entry = addressed!(self, |file| opcode::Recv::new(file, ptr::null_mut(), 0)
+                .buf_group(BULK_GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT));
+            ring.push(entry, Op::ReceiveBulk(Rc::clone(connection)))
+        } else {
+            let entry = addressed!(self, |file| opcode::RecvMulti::new(file, BUFFER_GROUP).build());
+            ring.push(entry, Op::Receive(Rc::clone(connection)))
+        });
         receive.cancelling = false;
     }
 
@@ -302,15 +304,11 @@ impl RingSocket {
     pub(crate) fn take_bulk_turn(&self, connection: &Rc<Connection>) -> bool {
         let mut receive = self.receive.borrow_mut();
         receive.in_line = false;
-        if receive.end.is_some() || self.closing.get() {
+        if self.closing.get() {
             return false;
         }
         connection.core.counters.receive_rearms.add(1);
-        if self.bulk.get() {
-            self.arm_bulk(connection, &mut receive);
-        } else {
-            self.arm(connection, &mut receive);
-        }
+        self.arm_now(connection, &mut receive);
         true
     }
 
