@@ -34,6 +34,10 @@ impl<T> LazyQueue<T> {
         self.0.as_ref()?.front()
     }
 
+    pub(crate) fn back_mut(&mut self) -> Option<&mut T> {
+        self.0.as_mut()?.back_mut()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.len())
     }

@@ -303,7 +303,9 @@ impl Core {
             let entry = opcode::Connect::new(fd, target.as_ptr().cast(), target.len()).build();
             let descriptor = Rc::new(descriptor);
             let memory = Box::new((target, Rc::clone(&descriptor)));
-            OneshotFuture::new(self, entry, Yields::Nothing, Some(memory)).await?;
+            OneshotFuture::new(self, entry, Yields::Nothing, memory).await?;
+            // The operation has completed and has let go of its share.
+            let descriptor = Rc::try_unwrap(descriptor).or_else(|shared| shared.try_clone())?;
             Io::Ring(RingSocket::descriptor(descriptor))
         } else {
             Io::Epoll(epoll::connect(socket, &target).await?)

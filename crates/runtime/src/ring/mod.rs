@@ -8,6 +8,7 @@
 mod accept;
 mod descriptor;
 mod oneshot;
+mod slot;
 mod socket;
 mod unread;
 
@@ -34,7 +35,7 @@ use crate::send_buf::SendBuf;
 pub(crate) use accept::RingListener;
 use descriptor::Descriptor;
 pub(crate) use oneshot::{Oneshot, OneshotFuture, Yields};
-pub(crate) use socket::RingSocket;
+pub(crate) use socket::{RingSocket, writable_entry};
 
 /// The id under which the receive buffers are registered.
 const BUFFER_GROUP: u16 = 0;
@@ -97,6 +98,8 @@ pub(crate) enum Op {
     SendZeroCopy(Box<WithMemory<SendBuf>>),
     /// Makes the close that follows a reset.
     Linger(Box<WithMemory<libc::linger>>),
+    /// Acts on the connection's socket, and its outcome is of no use.
+    Unwatched(Rc<Connection>),
     Oneshot(Rc<Oneshot>),
 }
 
@@ -131,6 +134,11 @@ impl Completion {
     /// Whether the operation goes on and will complete again.
     pub(crate) fn more(self) -> bool {
         cqueue::more(self.flags)
+    }
+
+    /// Whether it says that the kernel is done with the memory of a zero-copy send.
+    pub(crate) fn is_notification(self) -> bool {
+        cqueue::notif(self.flags)
     }
 }
 
@@ -180,8 +188,9 @@ impl Ring {
         buffers.provided_ring().map_or(Ok(()), |ring| register(ring, BUFFER_GROUP))?;
         register(bulk.ring(), BULK_GROUP)?;
         submitter.register_restrictions(&mut restrictions())?;
-        submitter.register_enable_rings()?;
+        // Before the ring is enabled, since from then on it refuses to register anything.
         let descriptor = Descriptor::new(uring.as_raw_fd());
+        submitter.register_enable_rings()?;
         Ok(Self {
             descriptor,
             uring,
@@ -247,8 +256,9 @@ impl Ring {
 
     #[inline(always)]
     fn try_enqueue(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: whatever an entry points to is owned by its `Op` in the slab, which is removed only when the
-        // last completion of the operation has been seen.
+        // SAFETY: whatever memory an entry points to is owned by its `Op` in the slab, which is removed only when the
+        // last completion of the operation has been seen. What it names stays open as long: the socket of a connection
+        // counts the operations that name it (`RingSocket::submit`), any other descriptor is owned by the `Op`.
         unsafe { self.uring.submission().push(entry).is_ok() }
     }
 
@@ -258,12 +268,12 @@ impl Ring {
     }
 
     /// Hands over what is queued, lets the kernel run what it has deferred, and collects all completions: one
-    /// system call, or none when there is nothing to do.
+    /// system call, or none when there is nothing to do. Returns whether the kernel has left something queued, to be
+    /// handed over with the next turn.
     ///
     /// # Errors
-    /// What `io_uring_enter` fails with, other than the transient EINTR, EBUSY and EAGAIN, after which the
-    /// completions collected make room.
-    pub(crate) fn turn(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
+    /// What `io_uring_enter` fails with, other than what passes with time: EINTR, EBUSY, EAGAIN and ENOMEM.
+    pub(crate) fn turn(&mut self, completions: &mut Vec<Completion>) -> io::Result<bool> {
         while let Some(entry) = self.backlog.pop_front() {
             if !self.try_enqueue(&entry) {
                 self.backlog.push_front(entry);
@@ -286,7 +296,7 @@ impl Ring {
             }
         }
         self.collect(completions);
-        Ok(())
+        Ok(queued > 0 && (!self.backlog.is_empty() || !self.uring.submission().is_empty()))
     }
 
     /// Has the eventfd signal no more: while the core goes round, signals cost and tell it nothing.
@@ -373,7 +383,7 @@ const SUBMISSIONS: u32 = 1024;
 const COMPLETIONS: u32 = 8192;
 
 fn is_transient(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN))
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ENOMEM))
 }
 
 fn restrictions() -> Vec<Restriction> {
