@@ -344,7 +344,7 @@ impl Core {
         self.connection_closes.wake_all();
     }
 
-    fn open(&self) -> Vec<Rc<Connection>> {
+    pub(crate) fn open(&self) -> Vec<Rc<Connection>> {
         self.connections.borrow().iter().flatten().cloned().collect()
     }
 

@@ -51,6 +51,11 @@ impl<T> LazyQueue<T> {
         self.0 = None;
     }
 
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().flat_map(|queue| queue.iter())
+    }
+
     /// Whether it holds no memory.
     #[cfg(test)]
     pub(crate) fn is_released(&self) -> bool {

@@ -272,6 +272,11 @@ impl PinnedBytes {
         Self(Memory::Bulk(share))
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_pinned(&self) -> bool {
+        matches!(self.0, Memory::Pinned(_))
+    }
+
     /// The bytes in memory of their own; copies only what lies in a pinned buffer, or was received together with what
     /// somebody else holds.
     #[must_use]

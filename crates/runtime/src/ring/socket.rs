@@ -274,6 +274,12 @@ impl RingSocket {
         Some(bytes)
     }
 
+    /// Pieces in receive buffers that are unread.
+    #[cfg(test)]
+    pub(super) fn unread_buffers(&self) -> usize {
+        self.receive.borrow().unread.buffers()
+    }
+
     pub(crate) fn unreceive(&self, bytes: PinnedBytes) {
         self.receive.borrow_mut().unread.push_front(bytes);
     }
@@ -437,8 +443,13 @@ impl RingSocket {
         if self.closing.get() {
             return;
         }
+        let unread_max = connection.core.options.unread_bytes_max;
+        if receive.unread.bytes() >= unread_max {
+            // It came before the receive could be stopped: the buffer is for others.
+            return receive.unread.push_back(bytes.into_bytes().into());
+        }
         receive.unread.push_back(bytes);
-        if receive.unread.bytes() >= connection.core.options.unread_bytes_max {
+        if receive.unread.bytes() >= unread_max {
             self.stop_receiving(connection, receive);
         }
     }

@@ -34,10 +34,10 @@ impl Unread {
         }
     }
 
-    /// Pieces, each of which may hold a buffer.
+    /// Pieces that lie in receive buffers.
     #[cfg(test)]
-    pub(super) fn pieces(&self) -> usize {
-        usize::from(self.first.is_some()) + self.others.len()
+    pub(super) fn buffers(&self) -> usize {
+        self.first.iter().chain(self.others.iter()).filter(|piece| piece.is_pinned()).count()
     }
 
     pub(super) fn push_front(&mut self, bytes: PinnedBytes) {

@@ -1,0 +1,146 @@
+//! The kernel's side of the ring: two queues in shared memory, and the call that hands over.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{self, Ordering};
+
+use io_uring::register::Restriction;
+use io_uring::{IoUring, opcode, squeue};
+
+use super::descriptor::Descriptor;
+use super::{BUFFER_GROUP, BULK_GROUP, Completion, OPERATIONS};
+use crate::bulk::BulkRing;
+use crate::pinned::BufferPool;
+use crate::provided_ring::ProvidedRing;
+
+/// `IORING_ENTER_GETEVENTS`: run deferred task work and post its completions.
+const GETEVENTS: u32 = 1;
+/// Sets a socket option through the ring (`SOCKET_URING_OP_SETSOCKOPT`), to reset a connection.
+const SET_SOCKET_OPTION: u8 = opcode::SetSockOpt::CODE;
+/// Slots of the submission queue: more than a batch of completions asks for, so that one call takes them all.
+const SUBMISSIONS: u32 = 1024;
+/// Slots of the completion queue. When it overflows the kernel keeps the rest until the next call.
+const COMPLETIONS: u32 = 8192;
+
+/// What the queues hold for the kernel, and what the kernel says in their flags.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    /// Entries that have not been handed over.
+    pub(super) queued: u32,
+    /// The kernel has work that it does when it is entered.
+    pub(super) deferred: bool,
+    /// Completions did not fit into their queue.
+    pub(super) overflow: bool,
+}
+
+pub(super) struct Kernel {
+    descriptor: Descriptor,
+    uring: IoUring,
+}
+
+impl Kernel {
+    /// Sets up a ring for the calling thread. It registers what [`Ring::new`](super::Ring::new) says.
+    ///
+    /// # Safety
+    /// `buffers` and `bulk` must outlive the kernel's use of the ring: whoever owns the value drops them after it.
+    pub(super) unsafe fn new(
+        files_max: u32,
+        buffers: &BufferPool,
+        bulk: &BulkRing,
+        wake: &OwnedFd,
+    ) -> io::Result<Self> {
+        let uring: IoUring = IoUring::builder()
+            .setup_clamp()
+            .setup_cqsize(COMPLETIONS)
+            .setup_r_disabled()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_no_sqarray()
+            .build(SUBMISSIONS)?;
+        let submitter = uring.submitter();
+        submitter.register_files_sparse(files_max)?;
+        submitter.register_eventfd(wake.as_raw_fd())?;
+        let register = |ring: &ProvidedRing, group| {
+            // SAFETY: the caller keeps the memory of the rings, and of the buffers that they list, alive for longer.
+            unsafe { submitter.register_buf_ring_with_flags(ring.address(), ring.entries(), group, 0) }
+        };
+        buffers.provided_ring().map_or(Ok(()), |ring| register(ring, BUFFER_GROUP))?;
+        register(bulk.ring(), BULK_GROUP)?;
+        submitter.register_restrictions(&mut restrictions())?;
+        // Before the ring is enabled, since from then on it refuses to register anything.
+        let descriptor = Descriptor::new(uring.as_raw_fd());
+        submitter.register_enable_rings()?;
+        Ok(Self { descriptor, uring })
+    }
+
+    /// Queues an entry; `false` if there is no room.
+    ///
+    /// # Safety
+    /// What the entry points to and what it names must live until its last completion.
+    #[inline(always)]
+    pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: the caller upholds what the entry needs.
+        unsafe { self.uring.submission().push(entry).is_ok() }
+    }
+
+    #[inline(always)]
+    pub(super) fn pending(&mut self) -> Pending {
+        let submission = self.uring.submission();
+        Pending {
+            queued: submission.len() as u32,
+            deferred: submission.taskrun(),
+            overflow: submission.cq_overflow(),
+        }
+    }
+
+    /// Hands over `queued` entries, and lets the kernel run what it has deferred.
+    pub(super) fn enter(&mut self, queued: u32) -> io::Result<usize> {
+        self.descriptor.enter(queued, 0, GETEVENTS)
+    }
+
+    /// Takes all completions that have come.
+    #[inline(always)]
+    pub(super) fn collect(&mut self, completions: &mut Vec<Completion>) {
+        let entries = self.uring.completion();
+        completions.extend(
+            entries
+                .filter_map(|entry| Completion::new(entry.user_data(), entry.result(), entry.flags())),
+        );
+    }
+
+    pub(super) fn mute_signals(&mut self) {
+        // The kernel notes that there is work, and then looks whether to signal. Only where the note is a barrier, as it is
+        // here, cannot both sides miss what the other has written.
+        if cfg!(target_arch = "x86_64") {
+            self.uring.completion().disable_eventfd();
+        }
+    }
+
+    pub(super) fn ask_for_signals(&mut self) -> bool {
+        let mut completions = self.uring.completion();
+        completions.enable_eventfd();
+        atomic::fence(Ordering::SeqCst);
+        completions.sync();
+        let has_completed = !completions.is_empty();
+        drop(completions);
+        let pending = self.pending();
+        has_completed || pending.deferred || pending.overflow
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_registered(&self) -> bool {
+        matches!(self.descriptor, Descriptor::Registered(_))
+    }
+}
+
+fn restrictions() -> Vec<Restriction> {
+    let flags = squeue::Flags::FIXED_FILE | squeue::Flags::BUFFER_SELECT | squeue::Flags::SKIP_SUCCESS;
+    OPERATIONS
+        .iter()
+        .map(|(_, code)| Restriction::sqe_op(*code))
+        .chain([Restriction::sqe_op(SET_SOCKET_OPTION), Restriction::sqe_flags_allowed(flags.bits())])
+        .collect()
+}
