@@ -112,7 +112,7 @@ impl Connection {
             return;
         }
         match &self.io {
-            Io::Ring(socket) => socket.unreceive(bytes),
+            Io::Ring(socket) => socket.unreceive(self, bytes),
             Io::Epoll(socket) => socket.unreceive(bytes),
         }
     }

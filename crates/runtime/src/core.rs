@@ -21,6 +21,7 @@ use crate::remote::{self, CoreHandle, Inbox};
 use crate::ring::{Completion, Op, Ring, RingSocket};
 use crate::stall::Heartbeat;
 use crate::table::TableOwner;
+use crate::tally::Tally;
 use crate::tasks::{Polled, Tasks};
 
 /// Bytes of a buffer for files: a piece of a file, and one page more, so that it fits into another one when it is
@@ -49,6 +50,10 @@ pub struct Core {
     pub(crate) deadlines: Deadlines,
     pub(crate) table: RefCell<TableOwner>,
     connections: RefCell<Vec<Option<Rc<Connection>>>>,
+    /// Bytes queued on all connections and not taken by the kernel.
+    pub(crate) unsent: Tally,
+    /// Bytes that all connections have received and not read.
+    pub(crate) unread: Tally,
     pub(crate) receive_buffers: Rc<BufferPool>,
     file_buffers: Rc<BufferPool>,
     ring: Option<RefCell<Ring>>,
@@ -99,6 +104,8 @@ impl Core {
             handle: parts.handle,
             handles: parts.handles,
             backend: parts.backend,
+            unsent: Tally::new(parts.options.core_unsent_bytes_max),
+            unread: Tally::new(parts.options.core_unread_bytes_max),
             options: parts.options,
             clock: CoarseClock::new(),
             deadlines: Deadlines::new(),

@@ -63,6 +63,7 @@ mod signal;
 mod stall;
 mod stream;
 mod table;
+mod tally;
 mod tasks;
 
 pub use address::{Address, AddressError};

@@ -106,8 +106,7 @@ impl Kernel {
     pub(super) fn collect(&mut self, completions: &mut Vec<Completion>) {
         let entries = self.uring.completion();
         completions.extend(
-            entries
-                .filter_map(|entry| Completion::new(entry.user_data(), entry.result(), entry.flags())),
+            entries.filter_map(|entry| Completion::new(entry.user_data(), entry.result(), entry.flags())),
         );
     }
 
@@ -143,4 +142,66 @@ fn restrictions() -> Vec<Restriction> {
         .map(|(_, code)| Restriction::sqe_op(*code))
         .chain([Restriction::sqe_op(SET_SOCKET_OPTION), Restriction::sqe_flags_allowed(flags.bits())])
         .collect()
+}
+
+/// How muting and asking meet a kernel that has work at that moment. Ours is what the methods above do; the kernel's is
+/// `io_req_local_work_add`: it puts work on a list, notes it in the ring's flags, and then looks whether to signal.
+#[cfg(all(test, gimmal_loom))]
+mod model {
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicBool, Ordering, fence};
+    use loom::thread;
+
+    #[derive(Default)]
+    struct Shared {
+        has_work: AtomicBool,
+        muted: AtomicBool,
+        signalled: AtomicBool,
+    }
+
+    impl Shared {
+        fn kernel_has_work(&self, note_is_barrier: bool) {
+            self.has_work.store(true, Ordering::Relaxed);
+            if note_is_barrier {
+                fence(Ordering::SeqCst);
+            }
+            if !self.muted.load(Ordering::Relaxed) {
+                self.signalled.store(true, Ordering::Release);
+            }
+        }
+
+        /// Whether the core may sleep.
+        fn ask_for_signals(&self) -> bool {
+            self.muted.store(false, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            !self.has_work.load(Ordering::Relaxed)
+        }
+    }
+
+    fn sleeps_through_work(note_is_barrier: bool) {
+        loom::model(move || {
+            let shared = Arc::new(Shared::default());
+            shared.muted.store(true, Ordering::Relaxed);
+            let kernel = Arc::clone(&shared);
+            let working = thread::spawn(move || kernel.kernel_has_work(note_is_barrier));
+            let sleeps = shared.ask_for_signals();
+            working.join().unwrap();
+            assert!(
+                !sleeps || shared.signalled.load(Ordering::Acquire),
+                "the core sleeps, and nothing wakes it"
+            );
+        });
+    }
+
+    #[test]
+    fn a_core_never_sleeps_through_work() {
+        sleeps_through_work(true);
+    }
+
+    /// Why signals are muted on x86-64 alone.
+    #[test]
+    #[should_panic(expected = "nothing wakes it")]
+    fn where_the_note_is_no_barrier_work_can_be_missed() {
+        sleeps_through_work(false);
+    }
 }

@@ -316,8 +316,7 @@ impl Ring {
     fn owns(&self, key: u64) -> bool {
         let key = NonZeroU64::new(key).map(OpKey);
         key.is_some_and(|key| {
-            self.generations.get(key.slot()) == Some(&key.generation())
-                && self.in_flight.contains(key.slot())
+            self.generations.get(key.slot()) == Some(&key.generation()) && self.in_flight.contains(key.slot())
         })
     }
 

@@ -15,6 +15,7 @@ use super::slot::{Slot, SocketFile, addressed};
 use super::unread::Unread;
 use super::{BUFFER_GROUP, BULK_GROUP, Completion, OneshotFuture, Op, OpKey, WithMemory, Yields};
 use crate::connection::Connection;
+use crate::core::Core;
 use crate::lazy_queue::LazyQueue;
 use crate::pinned::PinnedBytes;
 use crate::send_buf::SendBuf;
@@ -60,6 +61,14 @@ struct Receive {
     /// Memory of a single receive in flight.
     owned: Option<Box<[u8]>>,
     end: Option<ReceiveEnd>,
+}
+
+impl Receive {
+    /// Drops what was received and not read.
+    fn forget(&mut self, core: &Core) {
+        core.unread.remove(self.unread.bytes());
+        self.unread = Unread::default();
+    }
 }
 
 #[derive(Default)]
@@ -267,11 +276,18 @@ impl RingSocket {
     pub(crate) fn try_receive(&self, connection: &Rc<Connection>) -> Option<PinnedBytes> {
         let mut receive = self.receive.borrow_mut();
         let bytes = receive.unread.pop_front()?;
+        connection.core.unread.remove(bytes.len());
         let resume = receive.op.is_none() && receive.end.is_none();
         if resume && receive.unread.bytes() <= connection.core.options.unread_bytes_max / 2 {
             self.arm(connection, &mut receive);
         }
         Some(bytes)
+    }
+
+    /// Bytes that are unsent, and unread.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.transmit.borrow().unsent, self.receive.borrow().unread.bytes())
     }
 
     /// Pieces in receive buffers that are unread.
@@ -280,7 +296,8 @@ impl RingSocket {
         self.receive.borrow().unread.buffers()
     }
 
-    pub(crate) fn unreceive(&self, bytes: PinnedBytes) {
+    pub(crate) fn unreceive(&self, connection: &Connection, bytes: PinnedBytes) {
+        connection.core.unread.add(bytes.len());
         self.receive.borrow_mut().unread.push_front(bytes);
     }
 
@@ -297,7 +314,7 @@ impl RingSocket {
     }
 
     fn arm_now(&self, connection: &Rc<Connection>, receive: &mut Receive) {
-        receive.op = if self.bulk.get() {
+        receive.op = if self.bulk.get() && !connection.core.unread.is_full() {
             connection.core.ring().bulk.fill();
             let build = |file: &SocketFile| {
                 addressed!(file, |file| opcode::Recv::new(file, ptr::null_mut(), 0)
@@ -364,12 +381,12 @@ impl RingSocket {
 
     pub(crate) fn on_received(&self, connection: &Rc<Connection>, completion: Completion) {
         let buffers = &connection.core.receive_buffers;
-        self.on_provided(connection, completion, |index, len| buffers.received(index, len));
+        self.on_provided(connection, completion, false, |index, len| buffers.received(index, len));
     }
 
     pub(crate) fn on_received_bulk(&self, connection: &Rc<Connection>, completion: Completion) {
         let core = &connection.core;
-        self.on_provided(connection, completion, |index, len| core.ring().bulk.received(index, len));
+        self.on_provided(connection, completion, true, |index, len| core.ring().bulk.received(index, len));
     }
 
     /// The kernel has picked a buffer, if it has received something, which `take` takes from where it was listed.
@@ -377,6 +394,7 @@ impl RingSocket {
         &self,
         connection: &Rc<Connection>,
         completion: Completion,
+        is_bulk: bool,
         take: impl FnOnce(u16, u32) -> PinnedBytes,
     ) {
         let core = &connection.core;
@@ -396,7 +414,7 @@ impl RingSocket {
             0 => receive.end = Some(ReceiveEnd::Eof),
             error if error == -libc::ENOBUFS => {
                 core.counters.buffers_exhausted.add(1);
-                if self.bulk.get() {
+                if is_bulk {
                     self.stand_in_line(connection, &mut receive);
                 } else {
                     core.starved.borrow_mut().push(Rc::clone(connection));
@@ -443,6 +461,7 @@ impl RingSocket {
         if self.closing.get() {
             return;
         }
+        connection.core.unread.add(bytes.len());
         let unread_max = connection.core.options.unread_bytes_max;
         if receive.unread.bytes() >= unread_max {
             // It came before the receive could be stopped: the buffer is for others.
@@ -484,6 +503,7 @@ impl RingSocket {
         if let Some(errno) = transmit.errno {
             return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
         }
+        let max = if connection.core.unsent.is_full() { 0 } else { max };
         if transmit.unsent <= max {
             return Poll::Ready(Ok(()));
         }
@@ -501,6 +521,7 @@ impl RingSocket {
             return;
         }
         transmit.unsent += data.len();
+        connection.core.unsent.add(data.len());
         if transmit.in_flight.is_none() {
             transmit.in_flight = Some(InFlight::One { data: Held::Alone(data), sent: 0 });
             connection.core.send_soon(connection);
@@ -582,7 +603,7 @@ impl RingSocket {
             }
         };
         if transmit.op.is_none() {
-            transmit.drop_all();
+            transmit.drop_all(&connection.core);
         }
     }
 
@@ -596,13 +617,15 @@ impl RingSocket {
         connection.core.count_sent(connection, sent);
         if completion.result < 0 {
             transmit.errno = Some(-completion.result);
-            transmit.drop_all();
+            transmit.drop_all(&connection.core);
             self.fail_receiving(connection, -completion.result);
         } else if self.reset.get() != Reset::No {
             // A cancelled send that had begun tells how far it came.
-            transmit.drop_all();
+            transmit.drop_all(&connection.core);
         } else {
-            transmit.unsent -= sent.min(transmit.unsent);
+            let taken = sent.min(transmit.unsent);
+            transmit.unsent -= taken;
+            connection.core.unsent.remove(taken);
             if transmit.advance(sent) {
                 self.submit_send(connection, &mut transmit);
             } else {
@@ -636,7 +659,8 @@ impl RingSocket {
 
 impl Transmit {
     /// Gives up what has not gone yet.
-    fn drop_all(&mut self) {
+    fn drop_all(&mut self, core: &Core) {
+        core.unsent.remove(self.unsent);
         self.in_flight = None;
         self.queue.release();
         self.unsent = 0;
@@ -669,7 +693,7 @@ impl RingSocket {
     pub(crate) fn close(&self, connection: &Rc<Connection>) {
         self.closing.set(true);
         let mut receive = self.receive.borrow_mut();
-        receive.unread = Unread::default();
+        receive.forget(&connection.core);
         self.stop_receiving(connection, &mut receive);
         drop(receive);
         self.close_when_quiet(connection);
@@ -685,7 +709,7 @@ impl RingSocket {
         self.transmit.borrow_mut().queue.release();
         self.closing.set(true);
         let mut receive = self.receive.borrow_mut();
-        receive.unread = Unread::default();
+        receive.forget(&connection.core);
         // Whatever waits for the socket ends now, an operation that nobody polls any more among them.
         if self.naming.get() > 0 {
             receive.cancelling = true;

@@ -254,12 +254,24 @@ fn check(core: &Core, kernel: &SimulatedKernel, faults: &mut Vec<String>) {
         faults.push(format!("the kernel holds operation {key:x}, whose memory has been let go of"));
     }
     drop(ring);
+    let (mut unsent, mut unread) = (0, 0);
     for connection in core.open() {
+        if let Io::Ring(socket) = connection.io() {
+            let (bytes_unsent, bytes_unread) = socket.held();
+            unsent += bytes_unsent;
+            unread += bytes_unread;
+        }
         if let Io::Ring(socket) = connection.io()
             && socket.unread_buffers() > UNREAD_BUFFERS_MAX
         {
             faults.push(format!("a connection holds {} receive buffers", socket.unread_buffers()));
         }
+    }
+    if (unsent, unread) != (core.unsent.held(), core.unread.held()) {
+        faults.push(format!(
+            "{unsent} and {unread} bytes are held, {:?} and {:?} counted",
+            core.unsent, core.unread
+        ));
     }
 }
 
