@@ -13,7 +13,7 @@ use crate::backend::BackendKind;
 use crate::bulk;
 use crate::clock::{CoarseClock, Deadlines, Tick};
 use crate::connection::{Connection, Io};
-use crate::counters::{CoreCounters, Snapshot};
+use crate::counters::{CoreCounters, Counter, Snapshot};
 use crate::local_future::LocalFuture;
 use crate::options::Options;
 use crate::pinned::{BufferPool, PinnedBuf};
@@ -516,7 +516,16 @@ impl Core {
     pub(crate) fn needs_ticks(&self) -> bool {
         self.open_connections() > 0
             || !self.next_tick.is_empty()
-            || self.counters.buffers_in_use.get() != self.receive_buffers.in_use() as u64
+            || self.gauges().iter().any(|(gauge, value)| gauge.get() != *value as u64)
+    }
+
+    fn gauges(&self) -> [(&Counter, usize); 3] {
+        let counters = &self.counters;
+        [
+            (&counters.buffers_in_use, self.receive_buffers.in_use()),
+            (&counters.unsent_bytes, self.unsent.held()),
+            (&counters.unread_bytes, self.unread.held()),
+        ]
     }
 
     /// What is done every 50 ms: deadlines, requests to close, and the gauges.
@@ -535,7 +544,9 @@ impl Core {
                 connection.close_requested();
             }
         }
-        self.counters.buffers_in_use.set(self.receive_buffers.in_use() as u64);
+        for (gauge, value) in self.gauges() {
+            gauge.set(value as u64);
+        }
         self.counters.stalls.set(self.heartbeat.stalls());
         self.next_tick.wake_all();
     }

@@ -273,7 +273,7 @@ impl SimulatedKernel {
             opcode::Shutdown::CODE => self.requests.push(request),
             opcode::AsyncCancel2::CODE => self.cancel(&request),
             opcode::Close::CODE | opcode::SetSockOpt::CODE | opcode::FixedFdInstall::CODE => {
-                self.carry_out(request);
+                self.carry_out(&request);
             }
             _ if !self.calm && self.random.chance(40) => self.requests.push(request),
             _ => self.try_now(request),
@@ -365,13 +365,13 @@ impl SimulatedKernel {
                 }
                 _ => self.complete(&request.sqe, libc::POLLOUT.into(), 0),
             },
-            opcode::Shutdown::CODE => self.carry_out(request),
+            opcode::Shutdown::CODE => self.carry_out(&request),
             other => self.faults.push(format!("operation {other} is not expected")),
         }
     }
 
-    fn carry_out(&mut self, request: Request) {
-        self.check_file(&request);
+    fn carry_out(&mut self, request: &Request) {
+        self.check_file(request);
         let sqe = request.sqe;
         let (slot, socket) = (self.slot(&sqe), self.named(&sqe));
         let result = match (sqe.opcode, socket) {

@@ -25,7 +25,7 @@ use kernel::SimulatedKernel;
 
 /// The kernel's side of a ring in unit tests: the real one, or a simulated one.
 pub(super) enum Kernel {
-    Real(RealKernel),
+    Real(Box<RealKernel>),
     Simulated(Rc<RefCell<SimulatedKernel>>),
 }
 
@@ -39,7 +39,7 @@ impl Kernel {
         wake: &OwnedFd,
     ) -> io::Result<Self> {
         // SAFETY: handed on to the caller.
-        unsafe { RealKernel::new(files_max, buffers, bulk, wake).map(Self::Real) }
+        unsafe { RealKernel::new(files_max, buffers, bulk, wake).map(|kernel| Self::Real(Box::new(kernel))) }
     }
 
     /// # Safety

@@ -350,7 +350,7 @@ fn no_interleaving_reaches_another_connection_or_loses_memory() {
     let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seeds = match number("GIMMAL_SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("GIMMAL_SIMULATION_RUNS").unwrap_or(1000),
+        None => 0..number("GIMMAL_SIMULATION_RUNS").unwrap_or(400),
     };
     let mut entries = 0;
     for seed in seeds {
