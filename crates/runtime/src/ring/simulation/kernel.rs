@@ -343,7 +343,8 @@ impl SimulatedKernel {
     fn check_file(&mut self, request: &Request) {
         if self.slot(&request.sqe).is_some() && self.named(&request.sqe) != request.named {
             let (was, is) = (request.named, self.named(&request.sqe));
-            self.faults.push(format!("an entry meant for {was:?} is carried out on {is:?}: {:?}", request.sqe));
+            self.faults
+                .push(format!("an entry meant for {was:?} is carried out on {is:?}: {:?}", request.sqe));
         }
     }
 
@@ -380,7 +381,8 @@ impl SimulatedKernel {
                 self.files[slot.unwrap_or_default()] = None;
                 // What is still under way on it belongs to the descriptor that has gone.
                 if self.requests.iter().any(|other| other.named == Some(socket)) {
-                    self.faults.push("a descriptor is closed while an operation that names it is pending".into());
+                    self.faults
+                        .push("a descriptor is closed while an operation that names it is pending".into());
                 }
                 0
             }
@@ -432,8 +434,7 @@ impl SimulatedKernel {
                 return self.requests.push(request);
             };
             let (address, room, flags) = if sqe.flags & BUFFER_SELECT != 0 {
-                let buffers =
-                    if sqe.buffer_group == BULK_GROUP { &mut self.bulk } else { &mut self.receive };
+                let buffers = if sqe.buffer_group == BULK_GROUP { &mut self.bulk } else { &mut self.receive };
                 let Some((address, len, id)) = buffers.take() else {
                     return self.complete(&sqe, -libc::ENOBUFS, 0);
                 };
