@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -445,7 +446,10 @@ impl Core {
             self.tasks.wake(task);
         }
         for job in inbox.jobs.drain(..) {
-            job(self);
+            if catch_unwind(AssertUnwindSafe(|| job(self))).is_err() {
+                self.counters.panics.add(1);
+                tracing::error!(core = self.index(), "work from another thread panicked; it alone has ended");
+            }
         }
         self.inbox.replace(inbox);
         any

@@ -110,9 +110,11 @@ pub(crate) fn wake(core: u32, task: u32) {
     }
 }
 
-/// The core has stopped, or stopped before the work was done.
+/// The core has stopped before the work was done, or the work panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the core has stopped; send the work to one that runs, or start it before the shutdown")]
+#[error(
+    "the work was not done: its core has stopped (send it to one that runs, or before the shutdown), or it panicked"
+)]
 pub struct CoreStopped;
 
 /// A handle to a core that other threads may hold: it sends work there, reads its counters, and lists its

@@ -17,10 +17,20 @@ use crate::provided_ring::ProvidedRing;
 const GETEVENTS: u32 = 1;
 /// Sets a socket option through the ring (`SOCKET_URING_OP_SETSOCKOPT`), to reset a connection.
 const SET_SOCKET_OPTION: u8 = opcode::SetSockOpt::CODE;
-/// Slots of the submission queue: more than a batch of completions asks for, so that one call takes them all.
-const SUBMISSIONS: u32 = 1024;
-/// Slots of the completion queue. When it overflows the kernel keeps the rest until the next call.
-const COMPLETIONS: u32 = 8192;
+/// How many slots the two queues have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueSizes {
+    submissions: u32,
+    completions: u32,
+}
+
+impl QueueSizes {
+    /// More submissions than a batch of completions asks for, so that one call takes them all. When completions overflow the
+    /// kernel keeps the rest until the next call.
+    pub(crate) const FULL: Self = Self { submissions: 1024, completions: 8192 };
+    /// For hosts that allow little locked memory: a tenth of it, and more calls under load.
+    pub(crate) const SMALL: Self = Self { submissions: 128, completions: 512 };
+}
 
 /// What the queues hold for the kernel, and what the kernel says in their flags.
 #[derive(Clone, Copy, Debug)]
@@ -45,13 +55,14 @@ impl Kernel {
     /// `buffers` and `bulk` must outlive the kernel's use of the ring: whoever owns the value drops them after it.
     pub(super) unsafe fn new(
         files_max: u32,
+        sizes: QueueSizes,
         buffers: &BufferPool,
         bulk: &BulkRing,
         wake: &OwnedFd,
     ) -> io::Result<Self> {
         let uring: IoUring = IoUring::builder()
             .setup_clamp()
-            .setup_cqsize(COMPLETIONS)
+            .setup_cqsize(sizes.completions)
             .setup_r_disabled()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -59,7 +70,7 @@ impl Kernel {
             .setup_taskrun_flag()
             .setup_submit_all()
             .setup_no_sqarray()
-            .build(SUBMISSIONS)?;
+            .build(sizes.submissions)?;
         let submitter = uring.submitter();
         submitter.register_files_sparse(files_max)?;
         submitter.register_eventfd(wake.as_raw_fd())?;

@@ -36,6 +36,7 @@ pub(crate) use accept::RingListener;
 #[cfg(not(test))]
 use kernel::Kernel;
 use kernel::Pending;
+pub(crate) use kernel::QueueSizes;
 pub(crate) use oneshot::{Oneshot, OneshotFuture, Yields};
 #[cfg(test)]
 use simulation::Kernel;
@@ -166,13 +167,14 @@ impl Ring {
     /// `wake` (an eventfd that is signalled when there is work), and locks it down to [`OPERATIONS`].
     pub(crate) fn new(
         files_max: u32,
+        sizes: QueueSizes,
         buffers: Rc<BufferPool>,
         wake: &OwnedFd,
         counters: Arc<CoreCounters>,
     ) -> io::Result<Self> {
         let bulk = BulkRing::new()?;
         // SAFETY: the new value owns `buffers` and `bulk`, and drops them after the kernel's side.
-        let kernel = unsafe { Kernel::new(files_max, &buffers, &bulk, wake)? };
+        let kernel = unsafe { Kernel::new(files_max, sizes, &buffers, &bulk, wake)? };
         Ok(Self::with_kernel(kernel, bulk, buffers, counters))
     }
 
@@ -373,7 +375,7 @@ mod tests {
         // Any descriptor that can be signalled.
         // SAFETY: makes a new descriptor, which is owned from here on.
         let wake = unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC)) };
-        let ring = Ring::new(16, buffers, &wake, Arc::default()).unwrap();
+        let ring = Ring::new(16, QueueSizes::FULL, buffers, &wake, Arc::default()).unwrap();
         assert!(ring.kernel.is_registered());
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use io_uring::squeue;
 
-use super::kernel::{Kernel as RealKernel, Pending};
+use super::kernel::{Kernel as RealKernel, Pending, QueueSizes};
 use super::{Completion, Ring};
 use crate::bulk::BulkRing;
 use crate::counters::CoreCounters;
@@ -34,12 +34,15 @@ impl Kernel {
     /// As [`RealKernel::new`].
     pub(super) unsafe fn new(
         files_max: u32,
+        sizes: QueueSizes,
         buffers: &BufferPool,
         bulk: &BulkRing,
         wake: &OwnedFd,
     ) -> io::Result<Self> {
         // SAFETY: handed on to the caller.
-        unsafe { RealKernel::new(files_max, buffers, bulk, wake).map(|kernel| Self::Real(Box::new(kernel))) }
+        unsafe {
+            RealKernel::new(files_max, sizes, buffers, bulk, wake).map(|kernel| Self::Real(Box::new(kernel)))
+        }
     }
 
     /// # Safety
