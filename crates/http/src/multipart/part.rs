@@ -58,9 +58,12 @@ impl Part {
     }
 }
 
+/// A name and a value.
+type Field<'a> = (&'a [u8], Vec<u8>);
+
 /// The fields of a section, unfolded (RFC 5322 section 2.2.3).
-fn fields(section: &[u8]) -> Result<Vec<(&[u8], Vec<u8>)>, MultipartError> {
-    let mut fields: Vec<(&[u8], Vec<u8>)> = Vec::new();
+fn fields(section: &[u8]) -> Result<Vec<Field<'_>>, MultipartError> {
+    let mut fields: Vec<Field<'_>> = Vec::new();
     let mut rest = section;
     while let Some(end) = memchr::memmem::find(rest, b"\r\n") {
         let line = &rest[..end];
