@@ -63,10 +63,58 @@ pub enum BodyError {
     /// A stream of the server's own failed.
     #[error("the stream of the body failed: {0}")]
     Stream(#[source] BoxError),
+    /// It is the body of a response that another server gave to this one's client.
+    #[error("the response of another server failed: {0}")]
+    Response(#[from] ResponseBodyError),
+}
+
+/// Explains why the body of another server's response could not be read to its end.
+///
+/// It is no fault of whoever asked this server: a handler that fails with it answers 502 or 504.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResponseBodyError {
+    /// It is longer than was allowed, by `ClientOptions::limits` or by the call that read it.
+    #[error("its body is longer than the {limit} bytes that are read of it")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The server closed the connection before the end of the body.
+    #[error("the connection closed before its body was complete")]
+    Incomplete,
+    /// The framing of the body breaks RFC 9112, section 7.1.
+    #[error("its body is malformed: {0}")]
+    Malformed(#[source] gimmal_http::BodyError),
+    /// The server sent nothing for longer than the options allow.
+    #[error("its body came too slowly")]
+    TimedOut,
+    /// It is not JSON, or not of the form that was asked for.
+    #[error("its body is not the JSON that was expected: {0}")]
+    Json(#[source] serde_json::Error),
+}
+
+impl ResponseBodyError {
+    /// Returns the status that answers it: 504 after a time-out, else 502.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            Self::TooLarge { .. } | Self::Incomplete | Self::Malformed(_) | Self::Json(_) => {
+                StatusCode::BAD_GATEWAY
+            }
+        }
+    }
 }
 
 impl BodyError {
-    /// The status that answers it: 413, 408, 400, or 500 where the fault is the server's.
+    /// Returns the status that answers it.
+    ///
+    /// | Whose fault | Status |
+    /// | --- | --- |
+    /// | the client's | 413 for a body that is too long, 408 for one that is too slow, else 400 |
+    /// | another server's, of which the body is a response | 504 for one that is too slow, else 502 |
+    /// | this server's | 500 |
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
@@ -75,6 +123,7 @@ impl BodyError {
             Self::Malformed(error) => error.status(),
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::Taken | Self::Stream(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Response(error) => error.status(),
         }
     }
 }
@@ -113,6 +162,15 @@ pub struct Body {
 struct Extra {
     limit: Option<Limit>,
     trailers: Option<Box<dyn FnOnce() -> HeaderMap>>,
+    /// It came from a server that was asked: if it is too long, that is no fault of this server's client.
+    is_response: bool,
+}
+
+impl Extra {
+    /// Whether it changes nothing of what is read.
+    fn is_plain(&self) -> bool {
+        self.limit.is_none() && self.trailers.is_none()
+    }
 }
 
 #[derive(Default)]
@@ -169,11 +227,11 @@ impl Body {
         Self::from_source(Source::Incoming(incoming))
     }
 
-    /// A body that is not there, of which a length is told all the same: that of a response to HEAD, or of a 304
-    /// (RFC 9110, section 8.6).
+    /// A body that is not there, of which the length is told all the same, or that it is not known: that of a response
+    /// to HEAD, or of a 304 (RFC 9110, section 8.6).
     #[cfg(any(feature = "proxy", feature = "tower"))]
-    pub(crate) fn announced(length: u64) -> Self {
-        struct Announced(u64);
+    pub(crate) fn announced(length: Option<u64>) -> Self {
+        struct Announced(Option<u64>);
 
         impl Incoming for Announced {
             fn poll_chunk(&self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
@@ -181,7 +239,7 @@ impl Body {
             }
 
             fn length(&self) -> Option<u64> {
-                Some(self.0)
+                self.0
             }
 
             fn take_trailers(&self) -> Option<HeaderMap> {
@@ -190,6 +248,19 @@ impl Body {
         }
 
         Self::incoming(Rc::new(Announced(length)))
+    }
+
+    /// Notes that it came from a server that was asked.
+    pub(crate) fn mark_response(&mut self) {
+        self.extra.get_or_insert_default().is_response = true;
+    }
+
+    fn too_large(&self, limit: u64) -> BodyError {
+        if self.extra.as_ref().is_some_and(|extra| extra.is_response) {
+            ResponseBodyError::TooLarge { limit }.into()
+        } else {
+            BodyError::TooLarge { limit }
+        }
     }
 
     /// A body that is a part of a file, which need not be read where the kernel can send it by itself.
@@ -334,7 +405,7 @@ impl Body {
         if let Some(length) = self.length()
             && length > limit
         {
-            return Err(BodyError::TooLarge { limit });
+            return Err(self.too_large(limit));
         }
         let Some(first) = self.chunk().await.transpose()? else { return Ok(Bytes::new()) };
         let Some(second) = self.chunk().await.transpose()? else { return Ok(first.into_bytes()) };
@@ -357,7 +428,7 @@ impl Body {
             && left == limit
             && self.length().is_some_and(|length| length > limit)
         {
-            return Poll::Ready(Some(Err(BodyError::TooLarge { limit })));
+            return Poll::Ready(Some(Err(self.too_large(limit))));
         }
         let next = match &mut self.source {
             Source::Empty => None,
@@ -384,7 +455,13 @@ impl Body {
     /// Counts a chunk against the limit.
     fn count(&mut self, chunk: Chunk) -> Result<Chunk, BodyError> {
         if let Some(Limit { limit, left }) = self.extra.as_mut().and_then(|extra| extra.limit.as_mut()) {
-            *left = left.checked_sub(chunk.len() as u64).ok_or(BodyError::TooLarge { limit: *limit })?;
+            match left.checked_sub(chunk.len() as u64) {
+                Some(rest) => *left = rest,
+                None => {
+                    let limit = *limit;
+                    return Err(self.too_large(limit));
+                }
+            }
         }
         Ok(chunk)
     }
@@ -396,11 +473,16 @@ impl Body {
             && self.extra.as_ref().is_none_or(|extra| extra.trailers.is_none())
     }
 
+    fn is_plain(&self) -> bool {
+        self.extra.as_ref().is_none_or(|extra| extra.is_plain())
+    }
+
     /// All that is left, if it is in memory: what needs no polling.
     pub(crate) fn try_into_chunk(self) -> Result<Chunk, Self> {
         match self {
-            Self { source: Source::Empty | Source::Taken, extra: None, .. } => Ok(Chunk::new()),
-            Self { source: Source::Chunk(chunk), extra: None, .. } => Ok(chunk),
+            streaming if !streaming.is_plain() => Err(streaming),
+            Self { source: Source::Empty | Source::Taken, .. } => Ok(Chunk::new()),
+            Self { source: Source::Chunk(chunk), .. } => Ok(chunk),
             streaming => Err(streaming),
         }
     }
@@ -408,7 +490,7 @@ impl Body {
     /// All of it, if it is in memory and nothing follows it.
     pub(crate) fn in_memory(&self) -> Option<&[u8]> {
         match &self.source {
-            _ if self.extra.is_some() => None,
+            _ if !self.is_plain() => None,
             Source::Empty | Source::Taken => Some(&[]),
             Source::Chunk(chunk) => Some(chunk),
             _ => None,

@@ -42,6 +42,9 @@ pub(crate) struct Connection {
     /// Received, and not read yet.
     input: RefCell<Chunk>,
     requests: Cell<u32>,
+    /// The number of the last request whose final response has begun.
+    #[cfg(feature = "proxy")]
+    answered: Cell<u32>,
     /// Some of the head of the request under way came as early data of TLS.
     is_early: Cell<bool>,
     /// When the request under way must have been answered.
@@ -56,6 +59,8 @@ impl Connection {
             peer: OnceCell::new(),
             input: RefCell::default(),
             requests: Cell::new(0),
+            #[cfg(feature = "proxy")]
+            answered: Cell::new(0),
             is_early: Cell::new(false),
             request_deadline: Cell::new(None),
         })
@@ -113,6 +118,12 @@ impl Connection {
     /// The number of the request under way, from 1.
     pub(crate) fn number(&self) -> u32 {
         self.requests.get()
+    }
+
+    /// Tells whether a request is under way whose final response has not begun.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn awaits_response(&self, number: u32) -> bool {
+        self.number() == number && self.answered.get() != number
     }
 
     /// Ready once the client has ended its side, for who has nothing to say for long. What else arrives is kept for
@@ -497,6 +508,8 @@ impl Exchange {
 
     /// Begins to send the response.
     fn answer(&self, connection: &Connection, out: &mut OutBuf, mut response: Response) -> Answer {
+        #[cfg(feature = "proxy")]
+        connection.answered.set(connection.number());
         if self.is_too_early {
             connection.complete(&mut response);
         }

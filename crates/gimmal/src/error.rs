@@ -7,12 +7,15 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::body::{Body, BodyError};
+use crate::client::ClientError;
 use crate::response::{IntoResponse, Response};
 
 /// A failure with the status and the text that the client gets, and a cause that only the log gets.
 ///
 /// Any error turns into one by `?`: a 500 whose cause is logged with the request's id, and of which the client
-/// learns nothing else. What the client may know is said with [`Error::new`].
+/// learns nothing else. What the client may know is said with [`Error::new`]. Two kinds of errors know their status: a
+/// [`BodyError`] by [`BodyError::status`], and a [`ClientError`] by [`ClientError::status`]. What another server did
+/// wrong is 502 or 504 by these, and never the client's fault.
 ///
 /// ```
 /// use gimmal::{Error, StatusCode};
@@ -111,9 +114,15 @@ impl<E: StdError + 'static> From<E> for Error {
     fn from(error: E) -> Self {
         let error: Box<dyn StdError> = Box::new(error);
         // What is wrong with a request's body is the client's to know.
-        match error.downcast::<BodyError>() {
-            Ok(body) if body.status().is_client_error() => Self::new(body.status(), body.to_string()),
-            Ok(body) => Self::status_only(body.status()).with_source(body),
+        let error = match error.downcast::<BodyError>() {
+            Ok(body) if body.status().is_client_error() => {
+                return Self::new(body.status(), body.to_string());
+            }
+            Ok(body) => return Self::status_only(body.status()).with_source(body),
+            Err(other) => other,
+        };
+        match error.downcast::<ClientError>() {
+            Ok(client) => Self::status_only(client.status()).with_source(client),
             Err(other) => Self::status_only(StatusCode::INTERNAL_SERVER_ERROR).with_source(other),
         }
     }

@@ -48,6 +48,8 @@ pub mod files;
 mod handler;
 mod handshakes;
 mod incoming;
+#[cfg(feature = "proxy")]
+mod interim;
 mod json_lines;
 mod middleware;
 #[cfg(feature = "multipart")]
@@ -79,7 +81,7 @@ pub mod websocket;
 struct ThreatModel;
 
 pub use app::{App, Route, any, connect, delete, get, head, options, patch, post, put};
-pub use body::{Body, BodyError, BoxError, Chunk, Incoming};
+pub use body::{Body, BodyError, BoxError, Chunk, Incoming, ResponseBodyError};
 pub use bytes::Bytes;
 pub use config::Timeouts;
 pub use error::Error;

@@ -150,8 +150,14 @@ impl Request {
         parts.endpoint = Some(endpoint);
     }
 
-    fn connection(&self) -> &Rc<Connection> {
+    pub(crate) fn connection(&self) -> &Rc<Connection> {
         self.0.connection.as_ref().expect("a request that is handed out has arrived on a connection")
+    }
+
+    /// Its number on its connection, from 1.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn number(&self) -> u32 {
+        self.0.number
     }
 
     fn endpoint(&self) -> Option<&Rc<Endpoint>> {

@@ -8,7 +8,7 @@ use gimmal_security::tls::TlsClientConfig;
 use gimmal_security::{BlockingPool, FetchError, HttpFetch, RESPONSE_BYTES_MAX};
 use http::{Request, Response};
 
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, ResponseBodyError};
 use crate::client::{Client, ClientError, ClientOptions};
 
 /// How long an answer may take, names and handshakes included.
@@ -79,9 +79,11 @@ fn no_response(error: ClientError) -> FetchError {
 
 fn no_body(error: BodyError) -> FetchError {
     match error {
-        BodyError::TimedOut => FetchError::TimedOut,
-        BodyError::TooLarge { .. } => FetchError::TooLarge,
-        BodyError::Incomplete | BodyError::Malformed(_) => FetchError::Document("no HTTP response body"),
+        BodyError::Response(ResponseBodyError::TimedOut) => FetchError::TimedOut,
+        BodyError::Response(ResponseBodyError::TooLarge { .. }) => FetchError::TooLarge,
+        BodyError::Response(ResponseBodyError::Incomplete | ResponseBodyError::Malformed(_)) => {
+            FetchError::Document("no HTTP response body")
+        }
         error => FetchError::Unreachable(error.to_string()),
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use gimmal_http::ResponseError;
 use gimmal_security::tls::{TlsConfigError, TlsError};
+use http::StatusCode;
 
 use crate::body::BodyError;
 
@@ -91,6 +92,9 @@ pub enum ClientError {
     /// The server switches to another protocol, of which nothing was said.
     #[error("the server switches to a protocol that it was not asked for")]
     UnaskedUpgrade,
+    /// The server sends one interim response after the other (RFC 9110, section 15.2), and no final one.
+    #[error("the server sends too many interim responses, and no final one")]
+    TooManyInterim,
     /// The body of the request failed.
     #[error("the body of the request failed: {0}")]
     Body(#[source] BodyError),
@@ -100,6 +104,39 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Returns the status with which a server answers when it needed the response.
+    ///
+    /// | What | Status |
+    /// | --- | --- |
+    /// | the server that was asked cannot be reached, breaks off or makes no sense | 502 |
+    /// | it took too long | 504 |
+    /// | this server has as many connections as it may have | 503 |
+    /// | the body of the request failed | that of [`BodyError::status`] |
+    /// | the request could not be made | 500 |
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoCore | Self::Url(_) | Self::Request(_) | Self::Roots(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Self::Connect { source, .. } | Self::Resolve { source, .. }
+                if source.kind() == io::ErrorKind::ResourceBusy =>
+            {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Body(error) => error.status(),
+            Self::Resolve { .. }
+            | Self::Connect { .. }
+            | Self::Handshake { .. }
+            | Self::Closed { .. }
+            | Self::Malformed(_)
+            | Self::UnaskedUpgrade
+            | Self::TooManyInterim
+            | Self::Redirect(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
     /// Whether it is certain that the server has seen nothing of the request, so that it can be sent to another.
     #[must_use]
     pub fn is_before_sending(&self) -> bool {

@@ -29,6 +29,8 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 const WHOLE_BYTES_MAX: usize = 8 * 1024;
 /// How long a response is waited for when the server takes no more of the request.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Interim responses that a server may send before the final one: each costs work, and the final one may never come.
+const INTERIM_MAX: u32 = 32;
 
 /// A connection to a server.
 pub(crate) struct Link {
@@ -96,6 +98,10 @@ impl Clock {
         });
     }
 
+    pub(super) fn is_over(self) -> bool {
+        self.whole.is_some_and(|at| at <= Instant::now())
+    }
+
     /// What of `time` is granted before all must be over.
     pub(super) fn limit(self, time: Duration) -> Duration {
         self.whole.map_or(time, |at| time.min(at.saturating_duration_since(Instant::now())))
@@ -110,8 +116,8 @@ pub(crate) struct Outgoing {
     /// With a `Host`. The fields of framing are made from the body.
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
-    /// How long all of it may take.
-    pub(crate) whole: Option<Duration>,
+    /// When all of it must be over.
+    pub(crate) until: Option<Instant>,
 }
 
 impl Outgoing {
@@ -141,36 +147,101 @@ pub(crate) fn is_idempotent(method: &Method) -> bool {
     )
 }
 
+/// What a failure says of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// Nothing: the fault is on this side, or a kept connection had been closed.
+    Nothing,
+    /// It cannot be connected to.
+    Away,
+    /// It gave no response that makes sense, which may be due to the request.
+    BadResponse,
+}
+
+impl Sign {
+    fn of(error: &ClientError) -> Self {
+        match error {
+            // This side holds as many connections as it may.
+            ClientError::Connect { source, .. } | ClientError::Resolve { source, .. }
+                if source.kind() == io::ErrorKind::ResourceBusy =>
+            {
+                Self::Nothing
+            }
+            ClientError::Resolve { .. }
+            | ClientError::Connect { .. }
+            | ClientError::Handshake { .. }
+            | ClientError::TimedOut(Phase::Connect | Phase::Handshake) => Self::Away,
+            ClientError::Closed { .. }
+            | ClientError::TimedOut(Phase::Send | Phase::Head)
+            | ClientError::Malformed(_)
+            | ClientError::UnaskedUpgrade
+            | ClientError::TooManyInterim => Self::BadResponse,
+            ClientError::NoCore
+            | ClientError::Url(_)
+            | ClientError::Request(_)
+            | ClientError::Roots(_)
+            | ClientError::Body(_)
+            | ClientError::Redirect(_) => Self::Nothing,
+        }
+    }
+}
+
+/// An exchange that has no response.
+pub(crate) struct Failed {
+    pub(crate) error: ClientError,
+    pub(crate) sign: Sign,
+}
+
+impl From<ClientError> for Failed {
+    fn from(error: ClientError) -> Self {
+        Self { sign: Sign::of(&error), error }
+    }
+}
+
+/// Who hears of interim responses: their status, their version and their fields.
+pub(crate) type OnInterim<'a> = &'a mut dyn FnMut(StatusCode, Version, HeaderMap);
+
 /// Sends a request to `origin` and waits for the head of the response. The body stays in `request` if an error
 /// [comes before sending](ClientError::is_before_sending).
 pub(crate) async fn exchange(
     client: &Client,
     origin: &Origin,
     request: &mut Outgoing,
-) -> Result<ClientResponse, ClientError> {
+    on_interim: OnInterim<'_>,
+) -> Result<ClientResponse, Failed> {
     let core = Core::current().ok_or(ClientError::NoCore)?;
     let options = client.options();
-    let clock = Clock { pause: options.pause, whole: request.whole.map(|whole| Instant::now() + whole) };
+    let clock = Clock { pause: options.pause, whole: request.until };
+    if clock.is_over() {
+        return Err(Failed { error: ClientError::TimedOut(Phase::Connect), sign: Sign::Nothing });
+    }
     let mut broken = None;
     if let Some(link) = client.pool.take(origin).await {
         let spare = request.spare_body();
         let mut attempt = Attempt::new(client, link, request, clock);
-        match (attempt.run(request).await, spare) {
+        match (attempt.run(request, on_interim).await, spare) {
             (Err(error @ ClientError::Closed { .. }), Some(body)) if !attempt.began => {
                 tracing::debug!(%error, "a pooled connection had been closed; the request is sent on a new one");
                 request.body = body;
                 broken = Some(error);
             }
-            (result, _) => return result,
+            // That a server closes what it has kept for long is no fault of it.
+            (Err(error @ ClientError::Closed { .. }), None) if !attempt.began => {
+                return Err(Failed { error, sign: Sign::Nothing });
+            }
+            (result, _) => return Ok(result?),
         }
     }
     let stream = match origin.connect(&core, options, clock).await {
         Ok(stream) => stream,
-        // The server may have seen the request on the connection that broke.
-        Err(error) => return Err(broken.unwrap_or(error)),
+        Err(error) => {
+            let sign = Sign::of(&error);
+            // The server may have seen the request on the connection that broke.
+            return Err(Failed { error: broken.unwrap_or(error), sign });
+        }
     };
     let link = Rc::new(Link { stream, origin: origin.clone(), input: RefCell::default() });
-    Attempt::new(client, link, request, clock).run(request).await
+    Ok(Attempt::new(client, link, request, clock).run(request, on_interim).await?)
 }
 
 pub(super) type Upload = LocalFuture<Result<(), ClientError>>;
@@ -220,14 +291,18 @@ impl<'a> Attempt<'a> {
         attempt
     }
 
-    async fn run(&mut self, request: &Outgoing) -> Result<ClientResponse, ClientError> {
+    async fn run(
+        &mut self,
+        request: &Outgoing,
+        on_interim: OnInterim<'_>,
+    ) -> Result<ClientResponse, ClientError> {
         let mut head = ResponseHeadParser::new();
-        let bytes = self.receive_head(&mut head, &request.method).await?;
+        let bytes = self.receive_head(&mut head, &request.method, on_interim).await?;
         self.clock.grant(&self.link.stream, None);
         self.link.stream.set_bulk(is_bulk(head.framing()));
         let is_tunnel = request.method == Method::CONNECT && head.status().is_success();
         let is_switch = head.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if is_switch && !(head.upgrade() && request.headers.contains_key(header::UPGRADE)) {
+        if is_switch && !(head.upgrade() && was_asked_for(&head, &bytes, &request.headers)) {
             return Err(ClientError::UnaskedUpgrade);
         }
         // A body that the server has not asked for stays here, but it may still wait for it.
@@ -253,15 +328,22 @@ impl<'a> Attempt<'a> {
         &mut self,
         head: &mut ResponseHeadParser,
         method: &Method,
+        on_interim: OnInterim<'_>,
     ) -> Result<Bytes, ClientError> {
         let mut partial = Vec::new();
         let mut waiting = Waiting::new(self);
+        let mut interim_left = INTERIM_MAX;
         loop {
             match self.read_head(head, method, &mut partial)? {
                 Some(bytes) if is_interim(head.status()) => {
-                    drop(bytes);
+                    interim_left = interim_left.checked_sub(1).ok_or(ClientError::TooManyInterim)?;
                     if head.status() == StatusCode::CONTINUE {
                         self.is_held = false;
+                    } else {
+                        // A client of ours that is answered in turn has its earlier responses sent by then.
+                        yield_once().await;
+                        let headers = fields::to_header_map(head.view(&bytes).headers(), &bytes);
+                        on_interim(head.status(), head.version(), headers);
                     }
                     head.reset();
                 }
@@ -315,6 +397,34 @@ impl<'a> Attempt<'a> {
             }
         }
     }
+}
+
+/// Tells whether a server switches to protocols that were all asked for (RFC 9110, section 7.8).
+fn was_asked_for(head: &ResponseHeadParser, bytes: &[u8], asked: &HeaderMap) -> bool {
+    let view = head.view(bytes);
+    let mut taken = view.header_all("upgrade").flat_map(protocols);
+    taken.all(|taken| {
+        let mut asked = asked.get_all(header::UPGRADE).iter().flat_map(|value| protocols(value.as_bytes()));
+        asked.any(|asked| asked.eq_ignore_ascii_case(taken))
+    })
+}
+
+/// The protocols that a value of `Upgrade` lists.
+fn protocols(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|protocol| !protocol.is_empty())
+}
+
+/// Lets the task be polled once more.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Whether another head follows this one (RFC 9110, section 15.2).

@@ -18,7 +18,11 @@
 //! For `https` URLs the server must prove by its certificate to be the host of the URL. Whom to trust, and what the client
 //! proves itself with, is for [`ClientOptions::tls`] to say; by default it trusts whom the system trusts. Sessions are
 //! resumed, also across cores. A body that ends with the connection is whole only if the server says so by a
-//! close_notify (RFC 9112, section 9.8); one that was cut off is [`BodyError::Incomplete`](crate::BodyError::Incomplete).
+//! close_notify (RFC 9112, section 9.8); one that was cut off is
+//! [`ResponseBodyError::Incomplete`](crate::ResponseBodyError::Incomplete).
+//!
+//! A handler that fails with what the client or the body of a response failed with answers 502, or 504 after a time-out:
+//! see [`ClientError::status`] and [`BodyError::status`](crate::BodyError::status).
 //!
 //! Bodies stream both ways, at the same time if both sides want it. Nothing is followed or repeated that was not
 //! asked for, but for one thing: a request that is idempotent and whose body is in memory is sent once more if the
@@ -26,6 +30,7 @@
 
 mod error;
 mod exchange;
+mod names;
 mod origin;
 mod pool;
 mod redirect;
@@ -44,7 +49,7 @@ use http::Method;
 
 pub use error::{ClientError, Phase};
 #[cfg(feature = "proxy")]
-pub(crate) use exchange::{Outgoing, exchange};
+pub(crate) use exchange::{Outgoing, Sign, exchange};
 #[cfg(feature = "proxy")]
 pub(crate) use origin::Origin;
 use pool::Pool;

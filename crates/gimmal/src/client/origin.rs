@@ -2,17 +2,19 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use gimmal_runtime::{Address, Core, Stream as Socket, blocking};
+use tokio::time::Instant;
+
+use gimmal_runtime::{Address, Core, Stream as Socket};
 use gimmal_security::tls::{TlsClientConfig, TlsError};
 use http::{HeaderValue, Uri, uri};
 
 use super::error::{ClientError, Phase};
 use super::exchange::Clock;
-use super::{ClientOptions, roots};
+use super::{ClientOptions, names, roots};
 use crate::stream::Stream;
 
 /// A server: a scheme, a name and a port, or an address that is connected to in place of the name. Cloning it is
@@ -98,41 +100,35 @@ impl Origin {
         options: &ClientOptions,
         clock: Clock,
     ) -> Result<Stream, ClientError> {
+        let time = clock.limit(options.connect);
         match self.0.transport {
-            Transport::Plain => {
-                let socket = within(clock.limit(options.connect), Phase::Connect, self.open(core)).await?;
-                Ok(Stream::plain(socket))
-            }
+            Transport::Plain => Ok(Stream::plain(within(time, Phase::Connect, self.open(core, time)).await?)),
             Transport::Tls => {
                 let config = match &options.tls {
                     Some(config) => config.clone(),
-                    None => roots::platform().await?,
+                    None => within(time, Phase::Connect, roots::platform()).await?,
                 };
-                let socket = within(clock.limit(options.connect), Phase::Connect, self.open(core)).await?;
+                let time = clock.limit(options.connect);
+                let socket = within(time, Phase::Connect, self.open(core, time)).await?;
                 let handshake = self.handshake(socket, &config);
                 within(clock.limit(options.handshake), Phase::Handshake, handshake).await
             }
         }
     }
 
-    async fn open(&self, core: &Rc<Core>) -> Result<Socket, ClientError> {
-        let mut addresses = match &self.0.destination {
+    /// Connects to one of the server's addresses within `time`.
+    async fn open(&self, core: &Rc<Core>, time: Duration) -> Result<Socket, ClientError> {
+        let until = Instant::now().checked_add(time);
+        let addresses = match &self.0.destination {
             Destination::Address(address) => vec![address.clone()],
-            Destination::Port(port) => resolve(&self.0.host, *port)
-                .await
-                .map_err(|source| ClientError::Resolve { server: self.name(), source })?,
-        }
-        .into_iter();
-        let mut source = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        loop {
-            let Some(address) = addresses.next() else {
-                return Err(ClientError::Connect { server: self.name(), source });
-            };
-            match core.connect(&address).await {
-                Ok(socket) => return Ok(socket),
-                Err(error) => source = error,
+            Destination::Port(port) => {
+                let resolved = names::resolve(&self.0.host).await;
+                let ips = resolved.map_err(|source| ClientError::Resolve { server: self.name(), source })?;
+                families_in_turn(&ips).map(|ip| SocketAddr::new(ip, *port).into()).collect()
             }
-        }
+        };
+        let opened = first_that_opens(&addresses, until, |address| core.connect(address)).await;
+        opened.map_err(|source| ClientError::Connect { server: self.name(), source })
     }
 
     async fn handshake(&self, socket: Socket, config: &TlsClientConfig) -> Result<Stream, ClientError> {
@@ -155,14 +151,87 @@ async fn within<T>(
     tokio::time::timeout(time, work).await.unwrap_or(Err(ClientError::TimedOut(phase)))
 }
 
-/// The addresses of a name. The system's resolver blocks, so it runs off the core.
-fn resolve(host: &str, port: u16) -> impl Future<Output = io::Result<Vec<Address>>> + use<> {
-    let host = host.to_owned();
-    async move {
-        let look_up = move || {
-            let addresses = (host.as_str(), port).to_socket_addrs()?;
-            Ok(addresses.map(Address::from).collect())
+/// Orders addresses so that their families take turns, beginning with that of the first (RFC 8305, section 4): a family
+/// that has no way to the server holds up one attempt.
+fn families_in_turn(ips: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
+    let is_first_family = |ip: &&IpAddr| ip.is_ipv4() == ips[0].is_ipv4();
+    let mut firsts = ips.iter().filter(is_first_family);
+    let mut others = ips.iter().filter(move |ip| !is_first_family(ip));
+    let mut is_firsts_turn = false;
+    std::iter::from_fn(move || {
+        is_firsts_turn = !is_firsts_turn;
+        if is_firsts_turn {
+            firsts.next().or_else(|| others.next())
+        } else {
+            others.next().or_else(|| firsts.next())
+        }
+        .copied()
+    })
+}
+
+/// Tries addresses one after the other. Each has an equal share of the time that is left, so that one which swallows
+/// what is sent leaves time for the next.
+async fn first_that_opens<'a, T, F: Future<Output = io::Result<T>>>(
+    addresses: &'a [Address],
+    until: Option<Instant>,
+    open: impl Fn(&'a Address) -> F,
+) -> io::Result<T> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for (index, address) in addresses.iter().enumerate() {
+        let left = addresses.len() - index;
+        let opened = match until {
+            Some(until) if left > 1 => {
+                let share = until.saturating_duration_since(Instant::now()) / left as u32;
+                let timed_out = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
+                tokio::time::timeout(share, open(address)).await.unwrap_or_else(timed_out)
+            }
+            // The last one has all that is left.
+            _ => open(address).await,
         };
-        blocking(look_up).await.map_err(io::Error::other)?
+        match opened {
+            Ok(opened) => return Ok(opened),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<Address> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_everything_leaves_time_for_the_next() {
+        let all = addresses(&["192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80"]);
+        let until = Instant::now() + Duration::from_millis(300);
+        let open = async |address: &Address| match address.as_tcp().unwrap().ip().to_string().as_str() {
+            "192.0.2.3" => Ok("open"),
+            _ => std::future::pending().await,
+        };
+        let opened = tokio::time::timeout_at(until, first_that_opens(&all, Some(until), open)).await;
+        assert_eq!(opened.expect("there is time left").unwrap(), "open");
+    }
+
+    #[tokio::test]
+    async fn the_last_failure_is_told() {
+        let all = addresses(&["192.0.2.1:80", "192.0.2.2:80"]);
+        let open = async |_: &Address| Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let error = first_that_opens(&all, None, open).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        let error = first_that_opens(&[], None, open).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn families_of_addresses_take_turns() {
+        let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let all = ips(&["2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.1"]);
+        let expected = ips(&["2001:db8::1", "192.0.2.1", "2001:db8::2", "2001:db8::3"]);
+        assert_eq!(families_in_turn(&all).collect::<Vec<_>>(), expected);
+        assert_eq!(families_in_turn(&[]).count(), 0);
     }
 }

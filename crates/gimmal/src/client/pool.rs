@@ -83,9 +83,13 @@ impl Pool {
     }
 }
 
-/// Whether nothing has come on a connection on which nothing was asked: neither its end nor bytes.
+/// Tells whether nothing has come on a connection on which nothing was asked: neither its end nor bytes.
 async fn is_quiet(link: &Link) -> bool {
-    poll_fn(|cx| Poll::Ready(link.stream().poll_recv(cx).is_pending())).await
+    let stream = link.stream();
+    // Neither the core's share nor Tokio's budget may answer in place of the socket: its bytes would be taken for the
+    // response to the next request.
+    let look = poll_fn(|cx| Poll::Ready(stream.core().with_own_share(|| stream.poll_recv(cx).is_pending())));
+    tokio::task::unconstrained(look).await
 }
 
 /// Closes connections that have waited too long, and all of them when the core is to stop; ends when there are none.

@@ -1,7 +1,7 @@
 //! Requests as they are made by hand.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gimmal_runtime::Address;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
@@ -90,7 +90,8 @@ impl ClientRequest {
         self
     }
 
-    /// How long all of it may take, in place of [`ClientOptions::whole`](super::ClientOptions::whole).
+    /// Sets how long all of it may take, redirects and the body of the response included, in place of
+    /// [`ClientOptions::whole`](super::ClientOptions::whole).
     pub fn with_timeout(mut self, whole: Duration) -> Self {
         self.whole = Some(whole);
         self
@@ -103,13 +104,14 @@ impl ClientRequest {
     pub async fn send(self) -> Result<ClientResponse, ClientError> {
         let Self { client, mut method, url, mut at, mut headers, body, whole } = self;
         let (mut url, mut body) = (url?, body?);
+        let until = whole.and_then(|whole| Instant::now().checked_add(whole));
         if let Some(media_type) = body.media_type() {
             headers.entry(header::CONTENT_TYPE).or_insert_with(|| media_type.clone());
         }
         for _ in 0..client.options().redirects_max {
             let (spare, sent) = split(body);
             let response =
-                send(&client, &url, at.clone(), method.clone(), headers.clone(), sent, whole).await?;
+                send(&client, &url, at.clone(), method.clone(), headers.clone(), sent, until).await?;
             match redirect::of(&url, &response, &method, spare.is_some())? {
                 None => return Ok(response),
                 Some(Redirected { url: next, keeps_method }) => {
@@ -126,7 +128,7 @@ impl ClientRequest {
                 }
             }
         }
-        send(&client, &url, at, method, headers, body, whole).await
+        send(&client, &url, at, method, headers, body, until).await
     }
 }
 
@@ -145,7 +147,7 @@ async fn send(
     method: Method,
     mut headers: HeaderMap,
     body: Body,
-    whole: Option<Duration>,
+    until: Option<Instant>,
 ) -> Result<ClientResponse, ClientError> {
     let origin = Origin::of(url, at)?;
     headers.entry(header::HOST).or_insert_with(|| origin.authority().clone());
@@ -155,7 +157,8 @@ async fn send(
         None => "/",
     };
     let target = target.to_owned();
-    exchange(client, &origin, &mut Outgoing { method, target, headers, body, whole }).await
+    let mut request = Outgoing { method, target, headers, body, until };
+    exchange(client, &origin, &mut request, &mut |_, _, _| {}).await.map_err(|failed| failed.error)
 }
 
 impl fmt::Debug for ClientRequest {

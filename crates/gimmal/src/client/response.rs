@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::exchange::{Clock, Facts, Link, Remainder, Upload};
 use super::pool::Pool;
-use crate::body::{Body, BodyError, Chunk, Incoming};
+use crate::body::{Body, BodyError, Chunk, Incoming, ResponseBodyError};
 use crate::stream::Stream;
 
 /// A response: its head, and its body as it arrives.
@@ -74,32 +74,40 @@ impl ClientResponse {
         &self.body
     }
 
-    /// The body, to be read in place.
+    /// Borrows the body, to be read in place. What fails in it is a [`BodyError::Response`].
     pub fn body_mut(&mut self) -> &mut Body {
+        self.body.mark_response();
         &mut self.body
     }
 
-    /// The body alone.
+    /// Takes the body out. What fails in it is a [`BodyError::Response`].
     #[must_use]
-    pub fn into_body(self) -> Body {
+    pub fn into_body(mut self) -> Body {
+        self.body.mark_response();
         self.body
     }
 
-    /// All of the body, if it is at most `limit` bytes.
-    ///
-    /// # Errors
-    /// [`BodyError`].
-    pub async fn bytes(self, limit: u64) -> Result<Bytes, BodyError> {
-        self.body.collect(limit).await
+    /// Takes the body out as it is, for a proxy that reads it without a limit.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn into_raw_body(self) -> Body {
+        self.body
     }
 
-    /// The body from JSON, if it is at most `limit` bytes.
+    /// Reads all of the body, if it is at most `limit` bytes.
     ///
     /// # Errors
-    /// [`BodyError`]; [`BodyError::Stream`] for what is not JSON, or does not fit `T`.
+    /// [`BodyError::Response`], which a handler that fails with it answers by 502 or 504.
+    pub async fn bytes(self, limit: u64) -> Result<Bytes, BodyError> {
+        self.into_body().collect(limit).await
+    }
+
+    /// Reads the body as JSON, if it is at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes); [`ResponseBodyError::Json`] for what is not JSON, or does not fit `T`.
     pub async fn json<T: DeserializeOwned>(self, limit: u64) -> Result<T, BodyError> {
         let bytes = self.bytes(limit).await?;
-        serde_json::from_slice(&bytes).map_err(|error| BodyError::Stream(error.into()))
+        serde_json::from_slice(&bytes).map_err(|error| ResponseBodyError::Json(error).into())
     }
 
     /// The connection, after a `101 Switching Protocols` or the 200 of a CONNECT (RFC 9110, sections 7.8 and 9.3.6).
@@ -197,11 +205,11 @@ impl ResponseBody {
 
     fn fail(&self, error: gimmal_http::BodyError) -> BodyError {
         self.close();
-        match error {
-            gimmal_http::BodyError::TooLarge => BodyError::TooLarge { limit: self.limit },
-            gimmal_http::BodyError::Incomplete => BodyError::Incomplete,
-            error => BodyError::Malformed(error),
-        }
+        BodyError::Response(match error {
+            gimmal_http::BodyError::TooLarge => ResponseBodyError::TooLarge { limit: self.limit },
+            gimmal_http::BodyError::Incomplete => ResponseBodyError::Incomplete,
+            error => ResponseBodyError::Malformed(error),
+        })
     }
 
     fn close(&self) {
@@ -230,7 +238,11 @@ impl Incoming for ResponseBody {
             Err(error) => return Poll::Ready(Some(Err(self.fail(*error)))),
         };
         let Some(link) = self.link.borrow().clone() else {
-            return Poll::Ready(if decoder.is_complete() { None } else { Some(Err(BodyError::Incomplete)) });
+            return Poll::Ready(if decoder.is_complete() {
+                None
+            } else {
+                Some(Err(ResponseBodyError::Incomplete.into()))
+            });
         };
         loop {
             let mut input = link.take_input();
@@ -266,10 +278,10 @@ impl Incoming for ResponseBody {
                 Poll::Ready(Ok(bytes)) => link.set_input(bytes),
                 Poll::Ready(Err(error)) => {
                     self.close();
-                    return Poll::Ready(Some(Err(match error.kind() {
-                        io::ErrorKind::TimedOut => BodyError::TimedOut,
-                        _ => BodyError::Incomplete,
-                    })));
+                    return Poll::Ready(Some(Err(BodyError::Response(match error.kind() {
+                        io::ErrorKind::TimedOut => ResponseBodyError::TimedOut,
+                        _ => ResponseBodyError::Incomplete,
+                    }))));
                 }
             }
         }

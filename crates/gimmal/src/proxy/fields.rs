@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use gimmal_runtime::Address;
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+
+use super::via::Via;
 
 const FORWARDED: HeaderName = header::FORWARDED;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -70,15 +72,43 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, trusted: impl Fn(&HeaderName) -> b
     remove(headers, |name| is_hop_by_hop(name) || is_named(name));
 }
 
-/// The protocol that a request may switch to on the way through, if it asks for one.
+/// The protocol that a request may switch to on the way through, of one whose version and framing allow it.
 fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let upgrade = headers.get(header::UPGRADE)?;
-    let asks = list(headers, &header::CONNECTION).iter().any(|option| option == "upgrade");
     let protocols = list(headers, &header::UPGRADE);
     // Requests of HTTP/2 would pass unseen.
     let is_http =
         protocols.iter().any(|protocol| protocol.starts_with("h2c") || protocol.starts_with("http"));
-    (asks && !is_http && !protocols.is_empty()).then(|| upgrade.clone())
+    (!is_http && !protocols.is_empty()).then(|| upgrade.clone())
+}
+
+/// What becomes of a request that says how often it may be forwarded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Forwards {
+    Go,
+    /// This server is the last to see it.
+    End,
+    /// It does not say how often.
+    Malformed,
+}
+
+/// Counts this proxy in `Max-Forwards`, which only two methods have (RFC 9110, section 7.6.2).
+pub(super) fn count_forward(method: &Method, headers: &mut HeaderMap) -> Forwards {
+    if !matches!(*method, Method::OPTIONS | Method::TRACE) {
+        return Forwards::Go;
+    }
+    let mut values = headers.get_all(header::MAX_FORWARDS).iter();
+    let left = match (values.next(), values.next()) {
+        (None, _) => return Forwards::Go,
+        (Some(value), None) if !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit) => {
+            // More than that is as much as that.
+            value.to_str().ok().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
+        }
+        _ => return Forwards::Malformed,
+    };
+    let Some(left) = left.checked_sub(1) else { return Forwards::End };
+    headers.insert(header::MAX_FORWARDS, left.into());
+    Forwards::Go
 }
 
 /// What is known of a request that its fields do not say.
@@ -87,12 +117,15 @@ pub(super) struct Origin<'a> {
     pub(super) authority: Option<&'a str>,
     pub(super) scheme: &'static str,
     pub(super) version: Version,
+    /// It asks for another protocol, and can have it: it is of HTTP/1.1 and has no body (RFC 9110, section 7.8).
+    pub(super) may_upgrade: bool,
     pub(super) trust_forwarded: bool,
+    pub(super) via: &'a Via,
 }
 
-/// Makes of the fields that came those that go to an upstream; whether an upgrade is asked for.
-pub(super) fn forward_request(headers: &mut HeaderMap, origin: &Origin<'_>) -> bool {
-    let upgrade = upgrade_of(headers);
+/// Makes of the fields that came those that go to an upstream.
+pub(super) fn forward_request(headers: &mut HeaderMap, origin: &Origin<'_>) {
+    let upgrade = upgrade_of(headers).filter(|_| origin.may_upgrade);
     let takes_trailers = list(headers, &header::TE).iter().any(|coding| coding == "trailers");
     if origin.trust_forwarded {
         remove_hop_by_hop(headers, is_told_by_proxies);
@@ -101,38 +134,32 @@ pub(super) fn forward_request(headers: &mut HeaderMap, origin: &Origin<'_>) -> b
         remove(headers, is_told_by_proxies);
     }
     tell_origin(headers, origin);
-    append_via(headers, origin.version);
-    match upgrade {
-        Some(upgrade) => {
-            headers.insert(header::UPGRADE, upgrade);
-            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            true
-        }
-        None => {
-            if takes_trailers {
-                headers.insert(header::TE, HeaderValue::from_static("trailers"));
-                headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
-            }
-            false
-        }
+    headers.append(header::VIA, origin.via.element(origin.version));
+    if let Some(upgrade) = upgrade {
+        headers.insert(header::UPGRADE, upgrade);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    } else if takes_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
 }
 
 /// Makes of the fields that an upstream sent those that go to the client.
-pub(super) fn forward_response(headers: &mut HeaderMap, version: Version, switches: bool) {
-    let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| switches);
+pub(super) fn forward_response(headers: &mut HeaderMap, status: StatusCode, version: Version, via: &Via) {
+    // These two say by it what is switched to, or would have to be (RFC 9110, sections 15.2.2 and 15.5.22).
+    let tells_upgrade = matches!(status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);
+    let upgrades: Vec<_> = match tells_upgrade {
+        true => headers.get_all(header::UPGRADE).iter().cloned().collect(),
+        false => Vec::new(),
+    };
     remove_hop_by_hop(headers, |_| false);
-    append_via(headers, version);
-    if let Some(upgrade) = upgrade {
-        headers.insert(header::UPGRADE, upgrade);
+    headers.append(header::VIA, via.element(version));
+    if !upgrades.is_empty() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
-}
-
-/// RFC 9110, section 7.6.3.
-fn append_via(headers: &mut HeaderMap, version: Version) {
-    let via = if version == Version::HTTP_10 { "1.0 gimmal" } else { "1.1 gimmal" };
-    headers.append(header::VIA, HeaderValue::from_static(via));
+    for upgrade in upgrades {
+        headers.append(header::UPGRADE, upgrade);
+    }
 }
 
 /// `Forwarded` (RFC 7239), and the fields that were in use before it.
@@ -190,12 +217,15 @@ mod tests {
     fn forwarded(fields: &[(&'static str, &'static str)], peer: &str, trust_forwarded: bool) -> HeaderMap {
         let mut headers = map(fields);
         let peer = peer.parse().unwrap();
+        let via = Via::new("p").unwrap();
         let origin = Origin {
             peer: Some(&peer),
             authority: Some("a.example:8080"),
             scheme: "http",
             version: Version::HTTP_11,
+            may_upgrade: list(&headers, &header::CONNECTION).iter().any(|option| option == "upgrade"),
             trust_forwarded,
+            via: &via,
         };
         forward_request(&mut headers, &origin);
         headers
@@ -279,5 +309,27 @@ mod tests {
         );
         assert!(headers["forwarded"].to_str().unwrap().starts_with("for=unknown"));
         assert!(!headers.contains_key("x-forwarded-for"));
+    }
+
+    #[test]
+    fn max_forwards_is_counted_down_for_the_two_methods_that_have_it() {
+        let count = |method: &Method, values: &[&'static str]| {
+            let fields: Vec<_> = values.iter().map(|value| ("max-forwards", *value)).collect();
+            let mut headers = map(&fields);
+            let forwards = count_forward(method, &mut headers);
+            (forwards, headers.get("max-forwards").map(|value| value.to_str().unwrap().to_owned()))
+        };
+        for method in [Method::OPTIONS, Method::TRACE] {
+            assert_eq!(count(&method, &[]), (Forwards::Go, None));
+            assert_eq!(count(&method, &["5"]), (Forwards::Go, Some("4".into())));
+            assert_eq!(count(&method, &["1"]), (Forwards::Go, Some("0".into())));
+            assert_eq!(count(&method, &["00"]).0, Forwards::End);
+            let beyond = count(&method, &["99999999999999999999999"]);
+            assert_eq!(beyond, (Forwards::Go, Some((u64::MAX - 1).to_string())));
+            for malformed in [&[""][..], &["-1"], &["+1"], &["1, 2"], &["1", "1"], &["x"]] {
+                assert_eq!(count(&method, malformed).0, Forwards::Malformed, "{malformed:?}");
+            }
+        }
+        assert_eq!(count(&Method::GET, &["0"]), (Forwards::Go, Some("0".into())));
     }
 }

@@ -2,20 +2,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use gimmal_runtime::Core;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::Plan;
-use super::fields::{Origin, forward_request, forward_response};
+use super::fields::{Forwards, Origin, count_forward, forward_request, forward_response};
+use super::stable_hash::stable_hash;
 use super::tunnel::tunnel;
 use super::upstream::{Choice, Load, Upstream};
 use crate::body::{Body, BodyError, Chunk, Incoming};
-use crate::client::{Client, ClientError, ClientResponse, Outgoing, exchange};
+use crate::client::{Client, ClientError, ClientResponse, Outgoing, Sign, exchange};
 use crate::error::Error;
 use crate::fields;
 use crate::request::Request;
@@ -32,7 +33,9 @@ pub(super) struct PerCore {
 /// Why a request got no response of an upstream, for the log.
 #[derive(Debug)]
 struct Failure {
+    index: usize,
     upstream: Arc<str>,
+    sign: Sign,
     source: ClientError,
 }
 
@@ -49,29 +52,17 @@ impl std::error::Error for Failure {
 }
 
 impl Failure {
-    fn status(&self) -> StatusCode {
-        match &self.source {
-            // The client's own fault.
-            ClientError::Body(error) => error.status(),
-            ClientError::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
-            ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::ResourceBusy => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            _ => StatusCode::BAD_GATEWAY,
-        }
-    }
-
     fn into_error(self) -> Error {
-        Error::status_only(self.status()).with_source(Box::new(self) as Box<dyn std::error::Error>)
+        Error::status_only(self.source.status()).with_source(Box::new(self) as Box<dyn std::error::Error>)
     }
+}
 
-    /// Whether it speaks against the upstream.
-    fn is_upstreams(&self) -> bool {
-        let own_limit = matches!(&self.source, ClientError::Connect { source, .. }
-            if source.kind() == io::ErrorKind::ResourceBusy);
-        !own_limit
-            && !matches!(self.source, ClientError::Body(_) | ClientError::NoCore | ClientError::Roots(_))
-    }
+/// The methods that most upstreams take, for answers that have to name some.
+const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE");
+
+/// Refuses a method that is not forwarded.
+fn not_forwarded() -> Error {
+    Error::status_only(StatusCode::METHOD_NOT_ALLOWED).with_header(header::ALLOW, ALLOW)
 }
 
 impl PerCore {
@@ -89,53 +80,96 @@ impl PerCore {
 
     pub(super) async fn forward(&self, mut request: Request) -> Result<Response, Error> {
         if *request.method() == Method::CONNECT {
-            return Err(Error::status_only(StatusCode::METHOD_NOT_ALLOWED));
+            return Err(not_forwarded());
         }
         let peer = request.peer_addr().await.ok();
         let mut choice = Choice::new(&self.plan.balance, &request, peer.as_ref());
         let mut outgoing = self.outgoing(&mut request, peer.as_ref());
+        match count_forward(&outgoing.method, &mut outgoing.headers) {
+            Forwards::Go => {}
+            Forwards::End if outgoing.method == Method::OPTIONS => {
+                return Ok(Response::default().with_header(header::ALLOW, ALLOW));
+            }
+            // A TRACE would show what proxies before this one have added.
+            Forwards::End => return Err(not_forwarded()),
+            Forwards::Malformed => {
+                return Err(Error::new(StatusCode::BAD_REQUEST, "Max-Forwards must be one number"));
+            }
+        }
+        if self.comes_back(&request) {
+            return Err(Error::status_only(StatusCode::LOOP_DETECTED).with_source(
+                "the request has come through this proxy before: an upstream leads back to it",
+            ));
+        }
+        let has_host = outgoing.headers.contains_key(header::HOST);
         // A request that is safe and has no body can be sent again when its connection breaks.
         let repeats = outgoing.method.is_safe() && outgoing.body.is_empty();
-        let id = request.id();
+        let (id, interim) = (request.id(), request.interim());
         drop(request);
 
-        let mut failure = None;
+        let mut failures: Vec<Failure> = Vec::new();
         while let Some(index) =
             choice.next(&self.plan.balance, &self.upstreams, &self.plan.health, &self.turn)
         {
             let upstream = &self.upstreams[index];
-            if self.plan.upstream_host {
+            if self.plan.upstream_host || !has_host {
                 outgoing.headers.insert(header::HOST, upstream.origin.authority().clone());
             }
             let load = upstream.load();
-            match exchange(&self.client, &upstream.origin, &mut outgoing).await {
+            let mut on_interim = |status, version, mut headers: HeaderMap| {
+                if let Some(interim) = &interim {
+                    forward_response(&mut headers, status, version, &self.plan.via);
+                    interim.send(status, &headers);
+                }
+            };
+            match exchange(&self.client, &upstream.origin, &mut outgoing, &mut on_interim).await {
                 Ok(response) => {
                     self.plan.health.succeeded(index);
+                    // The request can be answered, so it was not its fault.
+                    failures.iter().filter(|failed| failed.sign == Sign::BadResponse).for_each(|failed| {
+                        self.note(failed, self.plan.health.failed(failed.index));
+                    });
                     return Ok(self.response(response, &outgoing.method, load));
                 }
-                Err(source) => {
-                    let again = source.is_before_sending()
-                        || (repeats && matches!(source, ClientError::Closed { .. }));
-                    let failed = Failure { upstream: Arc::clone(&upstream.name), source };
-                    if failed.is_upstreams() {
-                        self.note_failure(index, &failed);
+                Err(failed) => {
+                    let again = failed.error.is_before_sending()
+                        || (repeats && matches!(failed.error, ClientError::Closed { .. }));
+                    // That the attempts before took all the time is no fault of this upstream.
+                    let is_late =
+                        !failures.is_empty() && outgoing.until.is_some_and(|at| at <= Instant::now());
+                    let sign = if is_late { Sign::Nothing } else { failed.sign };
+                    let failed =
+                        Failure { index, upstream: Arc::clone(&upstream.name), sign, source: failed.error };
+                    if sign == Sign::Away {
+                        self.note(&failed, self.plan.health.failed(index));
                     }
+                    tracing::debug!(request = %id, upstream = %upstream.name, error = %failed.source, again, "an upstream failed");
+                    failures.push(failed);
                     if !again {
-                        return Err(failed.into_error());
+                        break;
                     }
-                    tracing::debug!(request = %id, upstream = %upstream.name, error = %failed.source, "an upstream failed; the next one is asked");
-                    failure = Some(failed);
                 }
             }
         }
-        Err(match failure {
+        // All that failed in answering it are one failure, as it may be the request's own.
+        if let Some(failed) = failures.iter().find(|failed| failed.sign == Sign::BadResponse) {
+            let path = outgoing.target.split('?').next().unwrap_or_default();
+            let path_hash = stable_hash(path.as_bytes());
+            self.note(failed, self.plan.health.response_failed(failed.index, path_hash));
+        }
+        Err(match failures.pop() {
             Some(failed) => failed.into_error(),
             None => Error::status_only(StatusCode::SERVICE_UNAVAILABLE).with_source("no upstream is up"),
         })
     }
 
-    fn note_failure(&self, index: usize, failed: &Failure) {
-        if self.plan.health.failed(index) {
+    /// Tells whether a request has come through this proxy before (RFC 9110, section 7.6.3).
+    fn comes_back(&self, request: &Request) -> bool {
+        request.header_bytes("via").is_some() && self.plan.via.is_in(&request.to_header_map())
+    }
+
+    fn note(&self, failed: &Failure, is_down: bool) {
+        if is_down {
             tracing::warn!(
                 upstream = %failed.upstream,
                 reason = %failed.source,
@@ -155,7 +189,9 @@ impl PerCore {
             authority: view.authority(),
             scheme: if is_tls { "https" } else { "http" },
             version: view.version(),
+            may_upgrade: head.parsed.upgrade(),
             trust_forwarded: self.plan.trust_forwarded,
+            via: &self.plan.via,
         };
         forward_request(&mut headers, &origin);
         // An absolute target names its host itself (RFC 9112, section 3.2.2).
@@ -169,14 +205,15 @@ impl PerCore {
             None => view.path().to_owned(),
         };
         let method = view.method().clone();
-        Outgoing { method, target, headers, body: request.take_body(), whole: self.plan.client.whole }
+        let until = self.plan.client.whole.and_then(|whole| Instant::now().checked_add(whole));
+        Outgoing { method, target, headers, body: request.take_body(), until }
     }
 
     fn response(&self, mut from: ClientResponse, method: &Method, load: Load) -> Response {
         let mut headers = std::mem::take(from.headers_mut());
         let upgraded = from.take_upgraded();
-        forward_response(&mut headers, from.version(), upgraded.is_some());
         let status = from.status();
+        forward_response(&mut headers, status, from.version(), &self.plan.via);
         let mut response = match upgraded {
             Some(upstream) => {
                 let idle = self.plan.tunnel_idle;
@@ -187,9 +224,11 @@ impl PerCore {
             }
             None => {
                 let has_no_body = *method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
-                let body = match fields::content_length(&headers) {
-                    Some(length) if has_no_body => Body::announced(length),
-                    _ => relay(from.into_body(), load),
+                // What a GET would have is the upstream's to know: a length that it does not tell is not 0.
+                let body = if has_no_body {
+                    Body::announced(fields::content_length(&headers))
+                } else {
+                    relay(from.into_raw_body(), load)
                 };
                 let mut response = Response::default();
                 response.set_body(body);

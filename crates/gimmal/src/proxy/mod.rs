@@ -21,10 +21,18 @@
 //! * `Forwarded` (RFC 7239) and `X-Forwarded-For`, `-Host` and `-Proto` say who asked and for what. What the client
 //!   sent under these names is dropped, since anybody can send anything; after
 //!   [`trust_forwarded`](Proxy::trust_forwarded) it is kept and added to.
-//! * `Via` is added to both (RFC 9110, section 7.6.3). `Host` stays what the client sent, unless
-//!   [`upstream_host`](Proxy::upstream_host) is called.
+//! * `Via` is added to both (RFC 9110, section 7.6.3), with a name that each proxy draws at random unless
+//!   [`via`](Proxy::via) sets it. A request that has come through this proxy before is answered with 508.
+//! * `Host` stays what the client sent, unless [`upstream_host`](Proxy::upstream_host) is called. A request of HTTP/1.0
+//!   that has none goes on with that of the upstream.
+//! * `Max-Forwards` of OPTIONS and TRACE is counted down; at 0 the proxy answers itself, TRACE with 405. Every method but
+//!   CONNECT, known or not, is forwarded.
 //! * An upgrade, as to WebSocket, goes through, and the two connections become one. One to `h2c` does not: it would
-//!   take every later request past the proxy's eyes. CONNECT is refused with 405.
+//!   take every later request past the proxy's eyes. Neither does one in HTTP/1.0 or beside a body, where `Upgrade` is
+//!   ignored (section 7.8). A 101 that nobody asked for, or to another protocol, is 502. CONNECT is refused with 405.
+//! * Interim responses, as 103, go to clients of HTTP/1.1 as they come, up to 32 for a request; `100 Continue` is each
+//!   connection's own affair.
+//! * A response to HEAD has the `Content-Length` that the upstream tells, and none if it tells none.
 //!
 //! # TLS
 //! An `https` upstream must prove by its certificate to be the host of its own URL, whatever `Host` the client asked for;
@@ -36,13 +44,25 @@
 //! A request that has reached no upstream goes to the next one; so does a safe request whose connection broke before
 //! a response had begun, if its body is in memory. An upstream that fails several times in a row gets no requests for
 //! a while; a [`HealthCheck`] asks each one on its own account. The client gets 502 when an upstream cannot be reached
-//! or talks nonsense, 503 when none is up, and 504 when one is too slow; the log says which one and why.
+//! or talks nonsense, 503 when a check has found all of them down, and 504 when one is too slow; the log says which one
+//! and why.
+//!
+//! What counts as a failure of the upstream, and not of one request:
+//! * that it cannot be connected to, TLS included;
+//! * that a response broke off, was malformed or too slow where another upstream answered the same request;
+//! * five such responses to five different paths, with no response that is well in between.
+//!
+//! A kept connection that the upstream had closed is no failure. The last upstream that is up is never taken out: its
+//! failures cost the requests that meet them, and nobody else. One that was taken out is tried by one request after
+//! 250 ms, then after twice that, up to the time that [`fail_after`](Proxy::fail_after) sets.
 
 mod fields;
 mod forward;
 mod health;
+mod stable_hash;
 mod tunnel;
 mod upstream;
+mod via;
 
 use std::fmt;
 use std::rc::Rc;
@@ -62,6 +82,7 @@ use forward::PerCore;
 use health::Health;
 pub use health::HealthCheck;
 use upstream::{Balance, Place};
+use via::Via;
 
 /// An upstream that cannot be one.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +101,9 @@ pub enum ProxyError {
     /// None was given.
     #[error("a proxy needs at least one upstream")]
     NoUpstream,
+    /// The name for `Via` is no token.
+    #[error("{0:?} cannot stand in Via: use letters, digits and hyphens")]
+    Via(String),
 }
 
 /// Forwards requests to upstream servers. It is a [`Handler`], usually of [`App::fallback`](crate::App::fallback); see
@@ -102,6 +126,7 @@ struct Plan {
     trust_forwarded: bool,
     upstream_host: bool,
     tunnel_idle: Duration,
+    via: Via,
 }
 
 impl Proxy {
@@ -129,6 +154,7 @@ impl Proxy {
             trust_forwarded: false,
             upstream_host: false,
             tunnel_idle: Duration::from_secs(3600),
+            via: Via::unique(),
         }))
     }
 
@@ -174,8 +200,10 @@ impl Proxy {
         self.change(|plan| Arc::make_mut(&mut plan.health).check = Some(check))
     }
 
-    /// After how many failures in a row an upstream gets no requests, and for how long. Default 3, and 10 s; then
-    /// one request tries it.
+    /// Sets after how many failures in a row an upstream gets no requests, and for how long at most.
+    ///
+    /// Default 3, and 10 s. The first time is 250 ms, each next one twice as long; after each, one request tries the
+    /// upstream. The [module](self) tells what counts as a failure. The last upstream that is up stays up.
     #[must_use]
     pub fn fail_after(self, failures: u32, down: Duration) -> Self {
         self.change(|plan| {
@@ -225,6 +253,18 @@ impl Proxy {
     #[must_use]
     pub fn trust_forwarded(self) -> Self {
         self.change(|plan| plan.trust_forwarded = true)
+    }
+
+    /// Sets the name of this proxy in `Via`, by which it knows requests that it has forwarded before.
+    ///
+    /// By default each proxy draws a name at random. Proxies of one name must never forward to each other: the second
+    /// takes what the first has sent for a loop, and answers 508.
+    ///
+    /// # Errors
+    /// [`ProxyError::Via`] if the name is no token (RFC 9110, section 5.6.2).
+    pub fn via(self, name: &str) -> Result<Self, ProxyError> {
+        let via = Via::new(name).ok_or_else(|| ProxyError::Via(name.to_owned()))?;
+        Ok(self.change(|plan| plan.via = via))
     }
 
     /// Sends each upstream its own name as `Host`, in place of what the client asked for.

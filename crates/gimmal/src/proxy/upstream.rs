@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use http::Uri;
 
 use super::ProxyError;
 use super::health::Health;
+use super::stable_hash::{mix, stable_hash};
 use crate::client::Origin;
 use crate::request::Request;
 
@@ -65,13 +66,16 @@ pub(super) enum Balance {
 pub(super) struct Upstream {
     pub(super) name: Arc<str>,
     pub(super) origin: Origin,
+    /// Of its name: the same in all proxies of a site, which so agree where a key belongs.
+    hash: u64,
     /// Requests of this core that it has not answered to the end.
     load: Rc<Cell<usize>>,
 }
 
 impl Upstream {
     pub(super) fn new(place: &Place) -> Self {
-        Self { name: Arc::clone(&place.name), origin: place.origin(), load: Rc::default() }
+        let name = Arc::clone(&place.name);
+        Self { hash: stable_hash(name.as_bytes()), name, origin: place.origin(), load: Rc::default() }
     }
 
     /// Counts a request for as long as the value lives.
@@ -94,22 +98,25 @@ pub(super) struct Choice {
     tried: Vec<usize>,
     /// The hash of what the request is sent by.
     key: Option<u64>,
+    /// No upstream was up when the request came: it may try all of them.
+    panics: bool,
 }
 
 impl Choice {
     pub(super) fn new(balance: &Balance, request: &Request, peer: Option<&Address>) -> Self {
         let key = match balance {
             Balance::RoundRobin | Balance::LeastLoaded => None,
-            Balance::Key(key) => Some(hash(key(request))),
+            Balance::Key(key) => Some(stable_hash(key(request).as_bytes())),
             Balance::Peer => Some(match peer {
-                Some(Address::Tcp(peer)) => hash(peer.ip()),
+                Some(Address::Tcp(peer)) => hash_ip(peer.ip()),
                 _ => 0,
             }),
         };
-        Self { tried: Vec::new(), key }
+        Self { tried: Vec::new(), key, panics: false }
     }
 
-    /// The next upstream that is up and was not tried; `turn` is the core's.
+    /// Chooses the next upstream that is up and was not tried; `turn` is the core's. If none is up, all that no health
+    /// check has found down are tried: an error of theirs is no worse than one of ours.
     pub(super) fn next(
         &mut self,
         balance: &Balance,
@@ -124,22 +131,29 @@ impl Choice {
             .filter(|index| !self.tried.contains(index))
             .collect();
         match (balance, self.key) {
-            (_, Some(key)) => left.sort_by_cached_key(|index| hash((key, &*upstreams[*index].name))),
+            (_, Some(key)) => left.sort_by_cached_key(|index| mix(key ^ upstreams[*index].hash)),
             // The sort is stable: among equals the turn decides.
             (Balance::LeastLoaded, None) => left.sort_by_key(|index| upstreams[*index].load.get()),
             _ => {}
         }
-        let chosen = left.into_iter().find(|index| health.admits(*index))?;
-        self.tried.push(chosen);
-        Some(chosen)
+        let mut chosen = None;
+        if !self.panics {
+            chosen = left.iter().copied().find(|index| health.admits(*index));
+            self.panics = chosen.is_none() && self.tried.is_empty();
+        }
+        if self.panics {
+            chosen = left.into_iter().find(|index| !health.is_found_down(*index));
+        }
+        self.tried.extend(chosen);
+        chosen
     }
 }
 
-/// The same in every process, so that all proxies of a site agree.
-fn hash(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+fn hash_ip(ip: IpAddr) -> u64 {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => stable_hash(&ip.octets()),
+        IpAddr::V6(ip) => stable_hash(&ip.octets()),
+    }
 }
 
 #[cfg(test)]
@@ -159,7 +173,7 @@ mod tests {
         health: &Health,
         turn: &Cell<usize>,
     ) -> usize {
-        Choice { tried: Vec::new(), key }.next(balance, all, health, turn).unwrap()
+        Choice { tried: Vec::new(), key, panics: false }.next(balance, all, health, turn).unwrap()
     }
 
     #[test]
@@ -184,7 +198,7 @@ mod tests {
     #[test]
     fn a_key_stays_where_it_is_unless_its_upstream_goes_down() {
         let (all, health, turn) = (upstreams(4), Health::new(4), Cell::new(0));
-        let key = |n: u64| Some(hash(n));
+        let key = |n: u64| Some(stable_hash(&n.to_le_bytes()));
         let before: Vec<_> =
             (0..1000).map(|n| choose(&Balance::Peer, key(n), &all, &health, &turn)).collect();
         for index in 0..4 {
@@ -203,7 +217,7 @@ mod tests {
     #[test]
     fn one_request_asks_each_upstream_once_at_most() {
         let (all, health, turn) = (upstreams(3), Health::new(3), Cell::new(7));
-        let mut choice = Choice { tried: Vec::new(), key: None };
+        let mut choice = Choice { tried: Vec::new(), key: None, panics: false };
         let mut next = || choice.next(&Balance::RoundRobin, &all, &health, &turn);
         let chosen = HashSet::from([next(), next(), next()]);
         assert_eq!(chosen, HashSet::from([Some(0), Some(1), Some(2)]));
@@ -211,19 +225,13 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_that_was_down_is_tried_by_one_request() {
-        let mut health = Health::new(1);
-        health.down = Duration::from_millis(20);
-        for _ in 0..health.failures_max {
-            assert!(health.admits(0));
-            health.failed(0);
-        }
-        assert!(!health.admits(0));
-        std::thread::sleep(Duration::from_millis(30));
-        assert!(health.admits(0), "one tries it");
-        assert!(!health.admits(0), "and no other");
-        health.succeeded(0);
-        assert!(health.admits(0) && health.admits(0));
+    fn a_request_tries_all_upstreams_when_none_is_up() {
+        let (all, turn) = (upstreams(2), Cell::new(0));
+        let health = Health::down_for_tests(2);
+        let mut choice = Choice { tried: Vec::new(), key: None, panics: false };
+        let mut next = || choice.next(&Balance::RoundRobin, &all, &health, &turn);
+        assert_eq!(HashSet::from([next(), next()]), HashSet::from([Some(0), Some(1)]));
+        assert_eq!(next(), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use gimmal_runtime::LocalFuture;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use send_wrapper::SendWrapper;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -89,6 +89,7 @@ where
     fn handle(self: Rc<Self>, mut request: Request, next: Next) -> LocalFuture<Response> {
         LocalFuture::new(async move {
             let core = self.core();
+            let is_head = *request.method() == Method::HEAD;
             let body = request.take_body();
             let mut http = match message::to_http(&mut request, body) {
                 Ok(http) => http,
@@ -106,8 +107,12 @@ where
                     let (parts, body) = http.into_parts();
                     // It is the handler's own unless the layer has answered in its place.
                     let mut response = place.take_response().unwrap_or_default();
+                    let length = message::length_of_absent(is_head, &parts);
                     message::set_head(&mut response, parts);
-                    response.set_body(into_body(body, None).await);
+                    response.set_body(match length {
+                        Some(length) if body.is_end_stream() => Body::announced(length),
+                        _ => into_body(body, None).await,
+                    });
                     response
                 }
                 Err(error) => message::failure(error).into_response(),

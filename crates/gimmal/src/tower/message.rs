@@ -159,6 +159,14 @@ pub(super) fn response_to_http(response: &mut Response) -> http::Response<Body> 
     http
 }
 
+/// Returns the length to tell of a body that is not there, if a response has none by its nature: that of a HEAD, or a 304.
+/// A service says by an empty body nothing of what a GET would have, so the length is not known unless a field tells it
+/// (RFC 9110, section 8.6).
+pub(super) fn length_of_absent(is_head: bool, parts: &http::response::Parts) -> Option<Option<u64>> {
+    let is_absent = is_head || parts.status == StatusCode::NOT_MODIFIED;
+    is_absent.then(|| fields::content_length(&parts.headers))
+}
+
 /// Puts the head of a response of the `http` crate in place of that of `response`.
 pub(super) fn set_head(response: &mut Response, parts: http::response::Parts) {
     response.set_status(parts.status);

@@ -18,7 +18,6 @@ use super::send_body::{Fed, Feed, SendBody};
 use super::upgrade::Offer;
 use crate::body::{Body, BoxError};
 use crate::error::Error;
-use crate::fields;
 use crate::handler::{Handler, Needs};
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
@@ -127,11 +126,10 @@ impl<S> TowerService<S> {
         if let Some(offer) = offer.filter(|_| opens_tunnel) {
             response = Response::tunnel(move |stream| offer.take_over(stream));
         }
-        let length = fields::content_length(&parts.headers).filter(|_| !opens_tunnel);
-        let has_no_body = is_head || parts.status == StatusCode::NOT_MODIFIED;
+        let length = message::length_of_absent(is_head, &parts);
         message::set_head(&mut response, parts);
         response.set_body(match length {
-            Some(length) if has_no_body && body.is_end_stream() => Body::announced(length),
+            Some(length) if body.is_end_stream() => Body::announced(length),
             _ => into_body(body, feed).await,
         });
         Ok(response)
