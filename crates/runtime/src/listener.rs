@@ -251,7 +251,7 @@ fn lock_folder_of(path: &Path) -> io::Result<Option<File>> {
 /// # Errors
 /// `in_use` if somebody does, and `AlreadyExists` if it is no socket.
 fn remove_if_left_behind(path: &Path, target: &SockAddr, in_use: io::Error) -> io::Result<()> {
-    // Connecting to a file that is no socket is refused as well.
+    // Connecting to a file that is no socket is refused, too.
     if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket has this name"));
     }

@@ -182,7 +182,7 @@ impl Seed {
         };
         runtime.block_on(async {
             let core = Core::enter(parts);
-            let _leave = Leave(Rc::clone(&core));
+            let leave = Leave(Rc::clone(&core));
             bulk::keep_on_this_thread();
             let stop = core.stop_flag();
             let driver = match Driver::new(&core, wake, Rc::clone(&stop)) {
@@ -209,6 +209,8 @@ impl Seed {
             runs.set(true);
             starter.runs();
             let driven = tokio::task::unconstrained(driver).await;
+            // Nothing listens any more when a failure is told.
+            drop(leave);
             let output = output.take();
             let index = core.index();
             match (driven, output) {
