@@ -114,17 +114,16 @@ impl Conversation {
         let came = self.wire.progress();
         // A server never begins.
         if !self.wire.has_sent() && (!came.bytes.is_empty() || came.ended) && !self.wire.is_tls() {
-            let text = String::from_utf8_lossy(&came.bytes).into_owned();
+            let text = excerpt(&came.bytes);
             return Err(format!(
-                "{} had sent nothing, and received {text:?}, ended: {}",
+                "{} has sent nothing, and received {text:?}, ended: {}",
                 self.marker, came.ended
             ));
         }
         if self.received == 0 && !self.wire.is_tls() {
             let begin = &came.bytes[..came.bytes.len().min(5)];
             if !b"HTTP/".starts_with(begin) {
-                let text = String::from_utf8_lossy(&came.bytes).into_owned();
-                return Err(format!("{} received no response, but {text:?}", self.marker));
+                return Err(format!("{} received no response, but {:?}", self.marker, excerpt(&came.bytes)));
             }
         }
         match came.broken {
@@ -139,13 +138,13 @@ impl Conversation {
     fn look_for_others(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.received += bytes.len();
         self.tail.extend_from_slice(bytes);
-        for window in self.tail.windows(MARKER_BYTES) {
+        for (at, window) in self.tail.windows(MARKER_BYTES).enumerate() {
             let is_marker = window.starts_with(BEGIN)
                 && window.ends_with(END)
                 && window[BEGIN.len()..][..DIGITS].iter().all(u8::is_ascii_hexdigit);
             if is_marker && window != self.marker.as_bytes() {
-                let text = String::from_utf8_lossy(&self.tail).into_owned();
-                return Err(format!("{} received what another sent or was sent: {text}", self.marker));
+                let text = excerpt(&self.tail[at.saturating_sub(200)..]);
+                return Err(format!("{} received what is another's: {text:?}", self.marker));
             }
         }
         let keep = self.tail.len().min(MARKER_BYTES - 1);
@@ -158,4 +157,9 @@ impl Conversation {
             self.wire.reset();
         }
     }
+}
+
+/// Enough to see what it is.
+fn excerpt(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(400)]).into_owned()
 }

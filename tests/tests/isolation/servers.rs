@@ -258,14 +258,11 @@ fn upstream(mut stream: TcpStream) {
             "none" => (String::new(), false),
             "chunks" => (format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{rest}"), false),
             "garbage" => (format!("no response {rest}\r\n\r\n"), false),
-            // Behind its answer one to a request that nobody has sent.
+            // Behind its answer one to a request that nobody has sent. Both come at once: what came later could not be
+            // told from the answer to the next request.
             "extra" => {
-                let stray = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{rest}", rest.len());
-                if stream.write_all(whole.as_bytes()).is_err() {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(5));
-                (stray, true)
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{rest}", rest.len());
+                (answer.repeat(2), true)
             }
             "slow" => {
                 std::thread::sleep(Duration::from_millis(20));
