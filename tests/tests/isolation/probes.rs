@@ -1,12 +1,12 @@
 //! Requests whose answers do not depend on what other clients have done.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gimmal::Backend;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::servers::{Served, Site};
 use crate::traffic::frame;
@@ -97,44 +97,54 @@ fn probes() -> Vec<Probe> {
 }
 
 /// What servers answer that have served nobody before.
-pub(crate) struct Expected(Vec<(Probe, Vec<u8>)>);
+pub(crate) struct Expected(Vec<Asked>);
+
+/// A probe on its way, and its answer.
+struct Asked {
+    probe: Probe,
+    is_tls: bool,
+    answer: Vec<u8>,
+}
+
+impl Asked {
+    fn begin(&self, site: &Site, served: &Served) -> Result<Answer, String> {
+        Answer::begin(site, served, self.is_tls, &self.probe).map_err(|error| self.fault(&error))
+    }
+
+    fn check(&self, answer: Answer) -> Result<(), String> {
+        let came = answer.end().map_err(|error| self.fault(&error))?;
+        if came == self.answer { Ok(()) } else { Err(self.fault(&difference(&self.answer, &came))) }
+    }
+
+    fn fault(&self, what: &str) -> String {
+        let over = if self.is_tls { " over TLS" } else { "" };
+        format!("probe \"{}\"{over}: {what}", self.probe.name)
+    }
+}
 
 impl Expected {
     /// Asks a new server for each.
     pub(crate) fn of_fresh_servers(site: &Site, backend: Backend) -> Self {
-        let answer = |probe: Probe| {
-            let served = site.start(backend);
-            let answer = Answer::begin(served.plain, None, &probe).and_then(Answer::end);
-            let answer = answer
-                .unwrap_or_else(|error| panic!("{}: a new server does not answer: {error}", probe.name));
-            assert!(!answer.is_empty(), "{}: a new server says nothing", probe.name);
-            (probe, answer)
+        let asked = |is_tls| {
+            probes().into_iter().map(move |probe| {
+                let served = site.start(backend);
+                let answer = Answer::begin(site, &served, is_tls, &probe).and_then(Answer::end);
+                let answer = answer
+                    .unwrap_or_else(|error| panic!("{}: a new server does not answer: {error}", probe.name));
+                assert!(!answer.is_empty(), "{}: a new server says nothing", probe.name);
+                Asked { probe, is_tls, answer }
+            })
         };
-        Self(probes().into_iter().map(answer).collect())
+        Self(asked(false).chain(asked(true)).collect())
     }
 
     /// Whether this server answers as new ones do.
     pub(crate) fn check(&self, site: &Site, served: &Served, at_once: bool) -> Result<(), String> {
-        let ways = [(served.plain, None), (served.tls, Some(&site.trusting))];
-        let mut begun = Vec::new();
-        for (probe, expected) in &self.0 {
-            for (address, tls) in ways {
-                let is_tls = tls.is_some();
-                let fault = move |error: String| {
-                    format!("probe \"{}\"{}: {error}", probe.name, if is_tls { " over TLS" } else { "" })
-                };
-                let answer = Answer::begin(address, tls, probe).map_err(fault)?;
-                let end = move || {
-                    let came = answer.end().map_err(fault)?;
-                    match came == *expected {
-                        true => Ok(()),
-                        false => Err(fault(difference(expected, &came))),
-                    }
-                };
-                if at_once { begun.push(end) } else { end()? }
-            }
+        if !at_once {
+            return self.0.iter().try_for_each(|asked| asked.check(asked.begin(site, served)?));
         }
-        begun.into_iter().try_for_each(|end| end())
+        let begun: Result<Vec<_>, _> = self.0.iter().map(|asked| asked.begin(site, served)).collect();
+        self.0.iter().zip(begun?).try_for_each(|(asked, answer)| asked.check(answer))
     }
 }
 
@@ -165,18 +175,17 @@ enum Blocking {
 }
 
 impl Answer {
-    fn begin(address: SocketAddr, tls: Option<&Arc<ClientConfig>>, probe: &Probe) -> Result<Self, String> {
+    fn begin(site: &Site, served: &Served, is_tls: bool, probe: &Probe) -> Result<Self, String> {
+        let address = if is_tls { served.tls } else { served.plain };
         let socket = TcpStream::connect(address).map_err(|error| format!("cannot connect: {error}"))?;
         socket.set_nodelay(true).map_err(|error| error.to_string())?;
         socket.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
-        let mut wire = match tls {
-            None => Blocking::Plain(socket),
-            Some(config) => {
-                let name = "localhost".try_into().expect("it is a name");
-                let session =
-                    ClientConnection::new(Arc::clone(config), name).map_err(|error| error.to_string())?;
-                Blocking::Tls(Box::new(StreamOwned::new(session, socket)))
-            }
+        let mut wire = if is_tls {
+            let name = "localhost".try_into().expect("it is a name");
+            let session = ClientConnection::new(Arc::clone(&site.trusting), name);
+            Blocking::Tls(Box::new(StreamOwned::new(session.map_err(|error| error.to_string())?, socket)))
+        } else {
+            Blocking::Plain(socket)
         };
         let sent = match &mut wire {
             Blocking::Plain(socket) => socket.write_all(&probe.bytes),
