@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::marker::{Marker, first_of_another};
 use crate::random::Random;
 use crate::servers::{Served, Site};
 use crate::traffic::{Step, script};
@@ -12,12 +13,6 @@ use crate::wire::Wire;
 const CLIENTS: usize = 24;
 /// Turns of clients in an episode.
 const TURNS: usize = 700;
-/// What stands around a marker's number, which has so many digits.
-const BEGIN: &[u8] = b"mk";
-const END: &[u8] = b"km";
-const DIGITS: usize = 10;
-const MARKER_BYTES: usize = BEGIN.len() + DIGITS + END.len();
-
 /// The clients of one server.
 pub(crate) struct Crowd<'a> {
     site: &'a Site,
@@ -28,7 +23,7 @@ pub(crate) struct Crowd<'a> {
 
 struct Conversation {
     wire: Wire,
-    marker: String,
+    marker: Marker,
     script: VecDeque<Step>,
     /// It has broken TLS itself.
     sabotaged: bool,
@@ -64,10 +59,10 @@ impl<'a> Crowd<'a> {
             true => (self.served.tls, Some(&self.site.trusting)),
             false => (self.served.plain, None),
         };
-        let marker = format!("mk{:0DIGITS$x}km", self.begun);
+        let marker = Marker::new(self.begun);
         self.begun += 1;
         let wire = Wire::connect(address, tls).map_err(|error| format!("cannot connect: {error}"))?;
-        let script = script(random, &marker, wire.is_tls());
+        let script = script(random, marker.text(), wire.is_tls());
         let conversation =
             Conversation { wire, marker, script, sabotaged: false, tail: Vec::new(), received: 0 };
         self.conversations.push(conversation);
@@ -138,16 +133,11 @@ impl Conversation {
     fn look_for_others(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.received += bytes.len();
         self.tail.extend_from_slice(bytes);
-        for (at, window) in self.tail.windows(MARKER_BYTES).enumerate() {
-            let is_marker = window.starts_with(BEGIN)
-                && window.ends_with(END)
-                && window[BEGIN.len()..][..DIGITS].iter().all(u8::is_ascii_hexdigit);
-            if is_marker && window != self.marker.as_bytes() {
-                let text = excerpt(&self.tail[at.saturating_sub(200)..]);
-                return Err(format!("{} received what is another's: {text:?}", self.marker));
-            }
+        if let Some(at) = first_of_another(&self.marker, &self.tail) {
+            let text = excerpt(&self.tail[at.saturating_sub(200)..]);
+            return Err(format!("{} received what is another's: {text:?}", self.marker));
         }
-        let keep = self.tail.len().min(MARKER_BYTES - 1);
+        let keep = self.tail.len().min(Marker::BYTES - 1);
         self.tail.drain(..self.tail.len() - keep);
         Ok(())
     }

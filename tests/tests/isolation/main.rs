@@ -8,6 +8,7 @@
 //! * `GIMMAL_ISOLATION_SECONDS=NUMBER` sets for how long each back end is tried.
 
 mod conversation;
+mod marker;
 mod probes;
 mod random;
 mod servers;

@@ -21,7 +21,7 @@ use gimmal::{
     App, Backend, Body, Bytes, Chunk, Error, HeaderMap, HeaderValue, Json, Method, Path, Query, Request,
     Response, Running, ServerHandle, Stream, Version,
 };
-use gimmal_tests::peers::{self, read_head};
+use gimmal_tests::peers;
 use gimmal_tests::{Authority, pattern, server, trusting};
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
@@ -135,6 +135,7 @@ async fn mirror(mut body: Body) -> Body {
 /// Goes on with the body when the request has been answered already.
 async fn take_the_body_away(mut body: Body) -> &'static str {
     tokio::task::spawn_local(async move {
+        tokio::time::sleep(Duration::from_millis(3)).await;
         let _ = tokio::time::timeout(Duration::from_millis(20), body.chunk()).await;
     });
     "taken"
@@ -185,7 +186,11 @@ async fn raw(stream: Stream) {
         if bytes.starts_with(b"quit") {
             return;
         }
-        if bytes.starts_with(b"abort") {
+        if bytes.starts_with(b"burst") {
+            stream.queue(vec![b'x'; BURST_BYTES]);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if bytes.starts_with(b"abort") || bytes.starts_with(b"burst") {
             stream.abort();
             speak_to_nobody(&stream, &bytes).await;
             return;
@@ -198,6 +203,9 @@ async fn raw(stream: Stream) {
         }
     }
 }
+
+/// More than the kernel takes for a client that does not read.
+const BURST_BYTES: usize = 8 << 20;
 
 /// Goes on as if the stream were not aborted, as a second task may that does not know it yet.
 async fn speak_to_nobody(stream: &Stream, bytes: &[u8]) {
@@ -217,7 +225,11 @@ async fn websocket(upgrade: WebSocketUpgrade) -> Response {
                 if text.starts_with("drop") {
                     return;
                 }
-                if text.starts_with("abort") {
+                if text.starts_with("burst") {
+                    let _ = socket.send(vec![b'x'; BURST_BYTES]).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                if text.starts_with("abort") || text.starts_with("burst") {
                     socket.stream().abort();
                     tokio::time::sleep(Duration::from_millis(3)).await;
                     let _ = socket.send(message.clone()).await;
@@ -279,6 +291,15 @@ fn upstream(mut stream: TcpStream) {
             return;
         }
     }
+}
+
+/// The head that comes next, of whatever bytes; what there is of it if the connection ends.
+fn read_head(stream: &mut TcpStream) -> String {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head).into_owned()
 }
 
 /// The body behind a head; `None` where no whole request comes.

@@ -279,7 +279,7 @@ fn upgraded(random: &mut Random, marker: &str) -> Vec<u8> {
     let mut bytes = (head(random, "GET", "/upgrade", marker)
         + "Connection: upgrade\r\nUpgrade: echo\r\n\r\n")
         .into_bytes();
-    let order = random.pick(&["", "", "abort ", "shutdown ", "quit "]);
+    let order = random.pick(&["", "", "abort ", "burst ", "shutdown ", "quit "]);
     bytes.extend(format!("{order}{}", marker.repeat(1 + random.below(100))).bytes());
     bytes
 }
@@ -294,7 +294,8 @@ fn websocket(random: &mut Random, marker: &str) -> Vec<u8> {
     for _ in 0..random.below(6) {
         let payload = match random.below(8) {
             0 => format!("abort {marker}"),
-            1 => format!("drop {marker}"),
+            1 => format!("burst {marker}"),
+            2 => format!("drop {marker}"),
             _ => marker.repeat(1 + random.below(8)),
         };
         match random.below(8) {

@@ -41,7 +41,7 @@ impl Wire {
         self.tls.is_some()
     }
 
-    /// Whether the server has been sent anything.
+    /// Whether the server has been sent anything, be it the end.
     pub(crate) fn has_sent(&self) -> bool {
         self.has_sent
     }
@@ -127,6 +127,7 @@ impl Wire {
             session.send_close_notify();
         }
         let _ = self.push();
+        self.has_sent = true;
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
