@@ -9,6 +9,7 @@
 
 mod conversation;
 mod marker;
+mod panics;
 mod probes;
 mod random;
 mod servers;
@@ -24,7 +25,7 @@ use gimmal::Backend;
 use conversation::Crowd;
 use probes::Expected;
 use random::Random;
-use servers::Site;
+use servers::{Site, wait_for_upstream};
 
 /// How long each back end is tried unless the environment says otherwise.
 const SECONDS: u64 = 20;
@@ -48,6 +49,7 @@ fn stir_and_probe(backend: Backend) {
     let expected = Expected::of_fresh_servers(&site, backend);
     let fixed = number("GIMMAL_ISOLATION_SEED");
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
+    panics::watch();
     let mut seed = fixed.unwrap_or_else(|| now() >> 10);
     let mut lives = 0;
     while lives == 0 || Instant::now() < until {
@@ -75,9 +77,11 @@ fn live(site: &Site, backend: Backend, expected: &Expected, seed: u64) -> Result
         if random.chance(50) {
             crowd.disperse(&mut random);
         }
+        wait_for_upstream();
         // At once, so that many of what is recycled are in use; or one after the other, which get the last used.
         let at_once = random.chance(50);
         expected.check(site, &served, at_once).map_err(|fault| format!("episode {episode}, {fault}"))?;
+        panics::none_of_a_core().map_err(|fault| format!("episode {episode}, {fault}"))?;
     }
     Ok(())
 }

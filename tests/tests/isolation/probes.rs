@@ -78,6 +78,12 @@ fn probes() -> Vec<Probe> {
         "upload to the upstream",
         format!("POST /up/echo/probe HTTP/1.1\r\n{close}Content-Length: 5\r\n\r\nhello"),
     );
+    // As many requests before it as a task answers in its turn.
+    let many = "GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n".repeat(63);
+    add(
+        "upload to the upstream at the end of a turn",
+        format!("{many}POST /up/echo/probe HTTP/1.1\r\n{close}Content-Length: 5\r\n\r\nhello"),
+    );
     add(
         "pipelined",
         format!(

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::response::sse::{Event as AxumEvent, Sse};
@@ -22,7 +23,7 @@ use gimmal::{
     Response, Running, ServerHandle, Stream, Version,
 };
 use gimmal_tests::peers;
-use gimmal_tests::{Authority, pattern, server, trusting};
+use gimmal_tests::{Authority, eventually, pattern, server, trusting};
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +99,7 @@ impl Site {
             .get("/slow", slow)
             .get("/fails", fails_midway)
             .get("/endless", endless)
-            .get("/panic", async || -> &'static str { panic!("on purpose") })
+            .get("/panic", async || -> &'static str { panic!("{}", crate::panics::ON_PURPOSE) })
             .get("/upgrade", upgrade)
             .get("/ws", websocket)
             .files("/files", Files::open(self.files.path()).unwrap())
@@ -254,6 +255,29 @@ async fn tower_ticks(
     Sse::new(stream::iter(0..5).map(move |number| Ok(AxumEvent::default().data(format!("{name} {number}")))))
 }
 
+/// Connections to the upstream that it is about to end.
+static LEAVING: AtomicUsize = AtomicUsize::new(0);
+
+struct Leaving;
+
+impl Leaving {
+    fn begin() -> Self {
+        LEAVING.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        LEAVING.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Waits until the upstream ends no connection: what is sent just then is answered with 502, and rightly so.
+pub(crate) fn wait_for_upstream() {
+    eventually("the upstream has ended what it was about to end", || LEAVING.load(Ordering::SeqCst) == 0);
+}
+
 /// A server behind the proxy, which does what the path says, until its client goes.
 fn upstream(mut stream: TcpStream) {
     let _ = stream.set_nodelay(true);
@@ -275,6 +299,14 @@ fn upstream(mut stream: TcpStream) {
             "extra" => {
                 let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{rest}", rest.len());
                 (answer.repeat(2), true)
+            }
+            // It goes a moment later, when it is waited for by nobody.
+            "bye" => {
+                let _leaving = Leaving::begin();
+                let _ = stream.write_all(whole.as_bytes());
+                std::thread::sleep(Duration::from_millis(3));
+                let _ = stream.shutdown(Shutdown::Both);
+                (String::new(), false)
             }
             "slow" => {
                 std::thread::sleep(Duration::from_millis(20));
