@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use gimmal::test::TestServer;
 use gimmal::websocket::{CloseCode, Message, PreparedMessage, WebSocketLimits, WebSocketUpgrade};
-use gimmal::{App, Response, State};
-use gimmal_tests::{BACKENDS, eventually, server};
+use gimmal::{App, Request, Response, State, get};
+use gimmal_tests::{BACKENDS, Client as Raw, eventually, server};
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -50,6 +50,60 @@ async fn silent(upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
+/// Sends much, and receives meanwhile.
+async fn flood(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.serve(|socket| async move {
+        let send = async {
+            for _ in 0..300 {
+                if socket.send(vec![7; 64 * 1024]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let receive = async { while let Some(Ok(_)) = socket.recv().await {} };
+        tokio::join!(send, receive);
+    })
+}
+
+/// Receives nothing, in whatever way.
+async fn deaf(upgrade: WebSocketUpgrade, request: Request) -> Response {
+    let once = request.query() == Some("once");
+    upgrade.serve(move |socket| async move {
+        if once {
+            let _ = tokio::time::timeout(Duration::from_millis(10), socket.recv()).await;
+        }
+        tokio::time::sleep(Duration::from_secs(600)).await;
+    })
+}
+
+/// A task of its own receives, and hands on what comes.
+async fn in_a_task(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.serve(|socket| async move {
+        let socket = std::rc::Rc::new(socket);
+        let receives = std::rc::Rc::clone(&socket);
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+        tokio::task::spawn_local(async move {
+            while let Some(Ok(message)) = receives.recv().await {
+                if sender.send(message).await.is_err() {
+                    return;
+                }
+            }
+        });
+        while let Some(message) = receiver.recv().await {
+            if socket.send(message).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+async fn panics(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.serve(|socket| async move {
+        let _ = socket.recv().await;
+        panic!("in the middle of a WebSocket");
+    })
+}
+
 type Room = broadcast::Sender<PreparedMessage>;
 
 async fn listen(upgrade: WebSocketUpgrade, room: State<Room>) -> Response {
@@ -64,7 +118,16 @@ async fn listen(upgrade: WebSocketUpgrade, room: State<Room>) -> Response {
 }
 
 fn app(room: Room) -> App {
-    App::new().get("/echo", echo).get("/silent", silent).get("/slow", slow).get("/listen", listen).state(room)
+    App::new()
+        .route("/echo", get(echo).post(echo))
+        .get("/silent", silent)
+        .get("/slow", slow)
+        .get("/flood", flood)
+        .get("/deaf", deaf)
+        .get("/task", in_a_task)
+        .get("/panics", panics)
+        .get("/listen", listen)
+        .state(room)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "a closure is passed as it is written")]
@@ -253,6 +316,132 @@ fn a_broadcast_reaches_everybody_on_every_core() {
             }
         });
     }
+}
+
+const HANDSHAKE: &str = "Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A WebSocket of which the client says each byte itself.
+fn raw(server: &TestServer, path: &str) -> Raw {
+    let mut client = Raw::connect(server.address());
+    client.send(format!("GET {path} HTTP/1.1\r\n{HANDSHAKE}\r\n"));
+    assert_eq!(client.message().status, 101);
+    client
+}
+
+/// A frame of up to 125 bytes, masked with zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Reads frames of the server until one is a Pong with `payload`; how many came before it.
+fn until_pong(client: &mut Raw, payload: &[u8]) -> usize {
+    for count in 0.. {
+        let head = client.exactly(2).unwrap();
+        let len = match head[1] {
+            126 => usize::from(u16::from_be_bytes(client.exactly(2).unwrap().try_into().unwrap())),
+            127 => u64::from_be_bytes(client.exactly(8).unwrap().try_into().unwrap()) as usize,
+            len => usize::from(len),
+        };
+        let body = client.exactly(len).unwrap();
+        if head[0] == 0x8a && body == payload {
+            return count;
+        }
+    }
+    unreachable!("a client can wait for ever")
+}
+
+#[test]
+fn pings_of_a_client_that_reads_nothing_are_answered_by_the_latest_pong_alone() {
+    on_both(async |server| {
+        for path in ["/echo", "/task"] {
+            const PINGS: usize = 500_000;
+            let mut client = raw(server, path);
+            client.send(frame(0x89, b"").repeat(PINGS));
+            client.send(frame(0x89, b"last"));
+            let others = until_pong(&mut client, b"last");
+            assert!(others < PINGS / 20, "{path}: {others} pongs");
+            // It goes on, and a Pong goes before what answers a message that came after its Ping.
+            client.send([frame(0x89, b"ping"), frame(0x81, b"text")].concat());
+            assert_eq!(until_pong(&mut client, b"ping"), 0, "{path}");
+            assert_eq!(client.exactly(6).unwrap(), b"\x81\x04text", "{path}");
+        }
+    });
+}
+
+#[test]
+fn a_ping_is_answered_though_the_handler_sends_more_than_the_client_takes() {
+    on_both(async |server| {
+        let mut client = raw(server, "/flood");
+        for number in 0..50 {
+            client.send(frame(0x89, &[number]));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        client.send(frame(0x89, b"last"));
+        until_pong(&mut client, b"last");
+    });
+}
+
+#[test]
+fn a_client_that_resets_is_noticed_though_the_handler_receives_nothing() {
+    on_both(async |server| {
+        for path in ["/deaf", "/deaf?once", "/task", "/echo"] {
+            for sent in [&b""[..], b"x"] {
+                let mut client = raw(server, path);
+                if !sent.is_empty() && !path.starts_with("/deaf") {
+                    client.send(frame(0x81, sent));
+                    assert_eq!(client.exactly(3).unwrap(), b"\x81\x01x", "{path}");
+                }
+                // The handler has begun to wait.
+                std::thread::sleep(Duration::from_millis(50));
+                let stream = client.into_stream();
+                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                drop(stream);
+                eventually(path, || server.handle().connections().is_empty());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_client_that_sends_to_a_handler_that_receives_nothing_is_not_read_without_end() {
+    on_both(async |server| {
+        let mut client = raw(server, "/deaf");
+        client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        let before = server.handle().counters().received_bytes;
+        let frames = frame(0x81, &[b'x'; 100]).repeat(10_000);
+        // It cannot be sent: nobody reads.
+        while client.try_send(&frames).is_ok() {}
+        let received = server.handle().counters().received_bytes - before;
+        assert!(received < 1 << 20, "{received}");
+    });
+}
+
+#[test]
+fn a_handshake_with_a_body_is_the_clients_fault() {
+    on_both(async |server| {
+        let bodies = ["Content-Length: 2\r\n\r\nhi", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"];
+        for body in bodies {
+            let mut client = Raw::connect(server.address());
+            client.send(format!("GET /echo HTTP/1.1\r\n{HANDSHAKE}{body}"));
+            assert_eq!(client.message().status, 400, "{body}");
+        }
+        let mut client = Raw::connect(server.address());
+        client.send(format!("GET /echo HTTP/1.1\r\n{HANDSHAKE}Content-Length: 0\r\n\r\n"));
+        assert_eq!(client.message().status, 101);
+    });
+}
+
+#[test]
+fn a_handler_that_panics_closes_with_1011() {
+    on_both(async |server| {
+        let mut client = connect(server, "/panics").await;
+        client.send(Peer::text("now")).await.unwrap();
+        let Some(Ok(Peer::Close(Some(frame)))) = client.next().await else { panic!("no Close") };
+        assert_eq!(frame.code, PeerCode::Error);
+    });
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::file_body::FileBody;
 use crate::incoming::{IncomingBody, is_bulk};
 use crate::outgoing::{self, Begun, Outcome};
 use crate::request::{Head, Request};
+use crate::reset::is_reset;
 use crate::response::{IntoResponse, Response};
 use crate::service::{Responding, Service};
 use crate::stream::Stream;
@@ -41,14 +42,26 @@ pub(crate) struct Connection {
     peer: OnceCell<Address>,
     /// Received, and not read yet.
     input: RefCell<Chunk>,
+    /// A chunk was received while nobody asked for one.
+    is_full: Cell<bool>,
     requests: Cell<u32>,
     /// The number of the last request whose final response has begun.
     #[cfg(feature = "proxy")]
     answered: Cell<u32>,
     /// Some of the head of the request under way came as early data of TLS.
     is_early: Cell<bool>,
-    /// When the request under way must have been answered.
-    request_deadline: Cell<Option<Instant>>,
+    deadlines: Cell<Deadlines>,
+}
+
+/// Until when what is waited for must have come. The nearest is the stream's deadline.
+#[derive(Clone, Copy, Default)]
+struct Deadlines {
+    /// The answer of the request under way.
+    request: Option<Instant>,
+    /// More of its body, while somebody waits for that.
+    body: Option<Instant>,
+    /// Room for more of the response.
+    room: Option<Instant>,
 }
 
 impl Connection {
@@ -58,11 +71,12 @@ impl Connection {
             stream,
             peer: OnceCell::new(),
             input: RefCell::default(),
+            is_full: Cell::new(false),
             requests: Cell::new(0),
             #[cfg(feature = "proxy")]
             answered: Cell::new(0),
             is_early: Cell::new(false),
-            request_deadline: Cell::new(None),
+            deadlines: Cell::default(),
         })
     }
 
@@ -112,6 +126,7 @@ impl Connection {
     }
 
     pub(crate) fn set_input(&self, input: Chunk) {
+        self.is_full.set(false);
         self.input.replace(input);
     }
 
@@ -126,20 +141,63 @@ impl Connection {
         self.number() == number && self.answered.get() != number
     }
 
-    /// Ready once the client has ended its side, for who has nothing to say for long. What else arrives is kept for
-    /// later, and ends the watch: there is room for one chunk.
-    pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready once the client has let the server wait for too long, or the server stops. More of a body that was due, and
+    /// is not asked for any more, is nothing to wait for: whoever asks for it still is told so.
+    pub(crate) fn poll_interrupted(
+        &self,
+        incoming: Option<&Rc<IncomingBody>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Error> {
+        let interrupted = self.stream().poll_interrupted(cx);
+        let is_body_due =
+            matches!(&interrupted, Poll::Ready(error) if error.kind() == io::ErrorKind::TimedOut);
+        match incoming.filter(|incoming| is_body_due && incoming.is_awaited()) {
+            Some(incoming) if self.deadlines.get().request.is_none_or(|until| Instant::now() < until) => {
+                incoming.give_up_waiting();
+                self.stream().poll_interrupted(cx)
+            }
+            _ => interrupted,
+        }
+    }
+
+    /// Receives while nobody else does, so that the end of the connection is noticed; ready with what it ended by, or
+    /// with nothing if the client has ended its side alone. What comes is kept: there is room for one chunk, and
+    /// nothing more is received until something has been taken.
+    ///
+    /// Only one at a time may receive: whoever waits for more of a body, and this while nobody does.
+    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<Option<io::Error>> {
         let mut input = self.input.borrow_mut();
-        if !input.is_empty() {
+        let stream = self.stream();
+        // What follows early data would have that taken for its like.
+        if self.is_full.get() || (!input.is_empty() && stream.is_early()) {
             return Poll::Pending;
         }
-        match self.stream().poll_recv(cx) {
-            Poll::Ready(Ok(bytes)) if !bytes.is_empty() => {
-                *input = bytes;
+        match stream.poll_recv(cx) {
+            Poll::Ready(Ok(bytes)) if bytes.is_empty() => Poll::Ready(None),
+            Poll::Ready(Ok(bytes)) => {
+                self.is_full.set(true);
+                if input.is_empty() {
+                    *input = bytes;
+                } else {
+                    stream.unrecv(bytes);
+                }
                 Poll::Pending
             }
-            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Ready(Err(error)) => Poll::Ready(Some(error)),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Ready once the client has ended its side, or gone, for a response that takes its time.
+    pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_end(cx).map(drop)
+    }
+
+    /// Ready once the client has gone: one that has ended its side alone may wait for its answer.
+    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        match self.poll_end(cx) {
+            Poll::Ready(Some(error)) if is_reset(&error) => Poll::Ready(error),
+            _ => Poll::Pending,
         }
     }
 
@@ -147,14 +205,22 @@ impl Connection {
         self.stream().queue("HTTP/1.1 100 Continue\r\n\r\n");
     }
 
-    /// Sets how long the client may let the server wait from now on, besides the deadline of the request.
-    pub(crate) fn set_pace(&self, pace: Option<Duration>) {
-        let request = self.request_deadline.get().map(|at| at.saturating_duration_since(Instant::now()));
-        let deadline = match (pace, request) {
-            (Some(pace), Some(request)) => Some(pace.min(request)),
-            (pace, request) => pace.or(request),
-        };
-        self.stream().set_deadline(deadline);
+    /// Sets until when more of the request's body must have come.
+    pub(crate) fn expect_body(&self, until: Option<Instant>) {
+        self.keep_deadlines(Deadlines { body: until, ..self.deadlines.get() });
+    }
+
+    /// Sets how long the client may take to make room for `bytes` of the response.
+    fn expect_room(&self, bytes: Option<usize>) {
+        let after = bytes.and_then(|bytes| self.timeouts().for_bytes(bytes as u64));
+        self.keep_deadlines(Deadlines { room: after.map(|after| Instant::now() + after), ..self.deadlines.get() });
+    }
+
+    fn keep_deadlines(&self, deadlines: Deadlines) {
+        self.deadlines.set(deadlines);
+        let Deadlines { request, body, room } = deadlines;
+        let nearest = [request, body, room].into_iter().flatten().min();
+        self.stream().set_deadline(nearest.map(|at| at.saturating_duration_since(Instant::now())));
     }
 
     /// Waits until little enough is unsent for more to be queued, if the client takes it quickly enough.
@@ -163,9 +229,9 @@ impl Connection {
         if let Poll::Ready(ready) = poll_fn(|cx| Poll::Ready(stream.poll_send_ready(cx))).await {
             return ready;
         }
-        self.set_pace(self.timeouts().for_bytes(stream.core().options().unsent_bytes_max as u64));
+        self.expect_room(Some(stream.core().options().unsent_bytes_max));
         let ready = poll_fn(|cx| stream.poll_send_ready(cx)).await;
-        self.set_pace(None);
+        self.expect_room(None);
         ready
     }
 
@@ -173,26 +239,36 @@ impl Connection {
     #[cfg(feature = "files")]
     pub(crate) async fn send_file(&self, head: OutBuf, file: &FileBody) -> io::Result<u64> {
         let stream = self.stream();
-        self.set_pace(self.timeouts().for_bytes(stream.core().options().unsent_bytes_max as u64));
+        self.expect_room(Some(stream.core().options().unsent_bytes_max));
         let sent = stream.send_file(head, file.file(), file.position(), file.len()).await;
-        self.set_pace(None);
+        self.expect_room(None);
         sent
     }
 
     /// Waits for a handler, for as long as a request may take. An error says that the client has gone.
-    async fn wait_for(&self, responding: &mut Responding) -> io::Result<Response> {
-        let stream = self.stream();
-        self.request_deadline.set(Some(Instant::now() + self.timeouts().request));
-        self.set_pace(None);
-        let response = poll_fn(|cx| match Pin::new(&mut *responding).poll(cx) {
-            Poll::Ready(response) => Poll::Ready(Ok(response)),
-            Poll::Pending => stream.poll_interrupted(cx).map(Err),
+    async fn wait_for(
+        &self,
+        responding: &mut Responding,
+        incoming: Option<&Rc<IncomingBody>>,
+    ) -> io::Result<Response> {
+        let until = Instant::now() + self.timeouts().request;
+        self.keep_deadlines(Deadlines { request: Some(until), ..self.deadlines.get() });
+        let response = poll_fn(|cx| {
+            if let Poll::Ready(response) = Pin::new(&mut *responding).poll(cx) {
+                return Poll::Ready(Ok(response));
+            }
+            if let Poll::Ready(error) = self.poll_interrupted(incoming, cx) {
+                return Poll::Ready(Err(error));
+            }
+            if incoming.is_some_and(|incoming| incoming.is_awaited()) {
+                return Poll::Pending;
+            }
+            self.poll_reset(cx).map(Err)
         })
         .await;
-        self.request_deadline.set(None);
-        stream.set_deadline(None);
+        self.keep_deadlines(Deadlines { request: None, ..self.deadlines.get() });
         match response {
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(responding.overdue()),
+            Err(error) if !is_reset(&error) && error.kind() == io::ErrorKind::TimedOut => Ok(responding.overdue()),
             response => response,
         }
     }
@@ -356,7 +432,8 @@ fn answer_at_hand(connection: &Rc<Connection>, out: &mut OutBuf, cx: &mut Contex
 
 /// Goes on from where something had to be waited for, until all requests that have come are answered.
 async fn finish_waiting(connection: Rc<Connection>, mut out: OutBuf, mut wait: Wait) -> After {
-    connection.stream().set_deadline(None);
+    // The time until the next request has not begun, and that of a body may have.
+    connection.keep_deadlines(connection.deadlines.get());
     loop {
         let after = match wait {
             Wait::Head(request, partial) => match rest_of_head(&connection, &mut out, request, partial).await
@@ -489,6 +566,7 @@ impl Exchange {
     /// Finds the handler of a request, and starts it.
     fn begin(connection: &Rc<Connection>, mut request: Request, out: &mut OutBuf) -> Self {
         connection.requests.set(connection.number().wrapping_add(1));
+        connection.is_full.set(false);
         let head = request.head_mut();
         let router = &connection.service.router;
         let endpoint = Rc::clone(router.find(head, connection.is_early.get()));
@@ -513,6 +591,9 @@ impl Exchange {
         if self.is_too_early {
             connection.complete(&mut response);
         }
+        if let Some(incoming) = &self.incoming {
+            incoming.response_begins();
+        }
         let may_follow = self.incoming.as_ref().is_none_or(IncomingBody::may_be_finished);
         let keep_alive = self.wants_keep_alive && may_follow && !connection.stream().core().is_draining();
         let status = response.status();
@@ -529,26 +610,36 @@ impl Exchange {
     /// Waits for the handler, and sends its response; `None` if the next request can follow.
     async fn respond(mut self, connection: &Connection, out: &mut OutBuf) -> Option<After> {
         connection.queue(out);
-        let Ok(response) = connection.wait_for(&mut self.responding).await else { return Some(After::Abort) };
+        let Ok(response) = connection.wait_for(&mut self.responding, self.incoming.as_ref()).await else { return Some(After::Abort) };
         let answer = self.answer(connection, out, response);
         self.finish(connection, out, answer).await
     }
 
     /// Sends the rest of a response, and reads the rest of its request; `None` if the next request can follow.
     async fn finish(self, connection: &Connection, out: &mut OutBuf, answer: Answer) -> Option<After> {
-        let outcome = match answer.begun {
+        let mut status = answer.status;
+        let mut outcome = match answer.begun {
             Begun::Done(outcome) => outcome,
-            Begun::Rest(rest) => outgoing::finish(connection, out, rest).await,
+            Begun::Rest(rest) => outgoing::finish(connection, out, rest, self.incoming.as_ref()).await,
         };
+        if let Outcome::Unsent(refused) = outcome {
+            let response = self.responding.complete(refused);
+            status = response.status();
+            // Its text is short: it is collected at once.
+            outcome = match outgoing::begin(connection, out, response, &self.facts, false) {
+                Begun::Done(outcome) => outcome,
+                Begun::Rest(_) => Outcome::Failed,
+            };
+        }
         if let Some(record) = self.record {
             let bytes = if let Outcome::Sent { bytes, .. } = outcome { Some(bytes) } else { None };
-            record.write(connection, answer.status, bytes).await;
+            record.write(connection, status, bytes).await;
         }
         if let Some(incoming) = &self.incoming {
             incoming.take_back();
         }
         match outcome {
-            Outcome::Failed => Some(After::Abort),
+            Outcome::Failed | Outcome::Unsent(_) => Some(After::Abort),
             Outcome::Upgrade(upgrade) => Some(After::Upgrade(upgrade)),
             Outcome::Sent { keep_alive, .. } => {
                 if let Some(incoming) = self.incoming {

@@ -74,9 +74,9 @@ impl IncomingBody {
             _ if self.failed.get() => false,
             Err(_) => false,
             Ok(decoder) if decoder.is_complete() => true,
-            Ok(_) if Rc::strong_count(self) > 1 => true,
             // A client that was not told to go on may send the body all the same, or the next request.
             Ok(_) if self.awaits_continue.get() => false,
+            Ok(_) if self.has_reader() => true,
             Ok(decoder) => {
                 let left = self.length.map_or(0, |length| length - decoder.received());
                 left <= UNWANTED_BYTES_MAX
@@ -84,17 +84,52 @@ impl IncomingBody {
         }
     }
 
-    /// Takes the body back from whoever reads it still, such as a task that the handler has left behind: a stream has
-    /// room for one who waits.
-    pub(crate) fn take_back(&self) {
-        self.over.set(true);
+    /// Somebody else holds the body, and may read it.
+    fn has_reader(self: &Rc<Self>) -> bool {
+        Rc::strong_count(self) > 1
+    }
+
+    /// Whether somebody waits for more of the body, and alone may receive from the stream meanwhile.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting_since.get().is_some()
+    }
+
+    /// Forgets who has waited for more and was told that the time is over, or asks no longer.
+    pub(crate) fn give_up_waiting(&self) {
+        self.waited();
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
     }
 
+    /// Whether it came to a bad end, which is the client's doing.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    /// Prepares for the response, whose head is about to go out: `100 Continue` may not follow it (RFC 9110, section
+    /// 15.2). The client is told to go on now if the response may be made of the body, and never if it is not.
+    pub(crate) fn response_begins(self: &Rc<Self>) {
+        if self.awaits_continue.get() && self.decoder.borrow().is_ok() && self.has_reader() {
+            self.awaits_continue.set(false);
+            self.connection.send_continue();
+        }
+        // Who waits for more from now on says so by asking again.
+        self.give_up_waiting();
+    }
+
+    /// Takes the body back from whoever reads it still, such as a task that the handler has left behind: a stream has
+    /// room for one who waits.
+    pub(crate) fn take_back(&self) {
+        self.over.set(true);
+        self.give_up_waiting();
+    }
+
     /// Reads the rest of a body that nobody wants; `false` if it is too long or does not come.
     pub(crate) async fn finish(&self) -> bool {
+        if self.failed.get() {
+            return false;
+        }
         let mut left = UNWANTED_BYTES_MAX;
         loop {
             match std::future::poll_fn(|cx| self.poll_next(cx)).await {
@@ -116,20 +151,21 @@ impl IncomingBody {
         }
     }
 
-    /// Notes that bytes are waited for, and ends the wait when the client is too slow.
-    fn wait(&self, received: u64) {
-        if self.waiting_since.get().is_some() {
-            return;
-        }
-        self.waiting_since.set(Some(Instant::now()));
-        let allowed = self.connection.timeouts().for_bytes(received);
-        self.connection.set_pace(allowed.map(|allowed| allowed.saturating_sub(self.waited.get())));
+    /// Notes that bytes are waited for, and ends the wait when the client is too slow; `false` if it is so already.
+    fn wait(&self, received: u64) -> bool {
+        let now = Instant::now();
+        let since = self.waiting_since.get().unwrap_or(now);
+        self.waiting_since.set(Some(since));
+        let Some(allowed) = self.connection.timeouts().for_bytes(received) else { return true };
+        let left = allowed.saturating_sub(self.waited.get() + (now - since));
+        self.connection.expect_body(Some(now + left));
+        !left.is_zero()
     }
 
     fn waited(&self) {
         if let Some(since) = self.waiting_since.take() {
             self.waited.set(self.waited.get() + since.elapsed());
-            self.connection.set_pace(None);
+            self.connection.expect_body(None);
         }
     }
 }
@@ -168,10 +204,8 @@ impl IncomingBody {
                 self.connection.send_continue();
             }
             let received = match self.connection.stream().poll_recv(cx) {
-                Poll::Pending => {
-                    self.wait(decoder.received());
-                    return Poll::Pending;
-                }
+                Poll::Pending if self.wait(decoder.received()) => return Poll::Pending,
+                Poll::Pending => Err(io::ErrorKind::TimedOut.into()),
                 Poll::Ready(received) => received,
             };
             self.waited();

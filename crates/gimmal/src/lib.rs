@@ -62,6 +62,7 @@ mod proxy_protocol;
 mod recycled;
 mod redirect;
 mod request;
+mod reset;
 mod response;
 mod router;
 mod serve;

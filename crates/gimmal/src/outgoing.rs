@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use gimmal_http::{BodyFraming, Encoded, ResponseHead, chunk_prefix, encode_last_chunk, encode_response};
@@ -10,9 +11,10 @@ use http::{HeaderValue, StatusCode};
 
 use crate::body::{Body, BodyError, Chunk};
 use crate::connection::{Connection, Facts};
-use crate::error::Chain;
+use crate::error::{Chain, Error};
 #[cfg(feature = "files")]
 use crate::file_body::Shrunk;
+use crate::incoming::IncomingBody;
 use crate::request::RequestId;
 use crate::response::{IntoResponse, Response};
 use crate::service::panic_message;
@@ -33,6 +35,8 @@ pub(crate) enum Outcome {
     },
     /// The client has gone, is too slow, or got less than was promised.
     Failed,
+    /// The body failed before anything had gone out, and this is the answer in place of the response.
+    Unsent(Error),
     /// All is collected, and another protocol takes over.
     Upgrade(Upgrade),
 }
@@ -49,6 +53,8 @@ pub(crate) enum Begun {
 pub(crate) struct Rest {
     body: Body,
     encoded: Encoded,
+    /// Where the head begins in what is collected.
+    head_at: usize,
 }
 
 /// Begins to send a response, after which the connection is kept if `keep_alive` says so: collects it in `out` as far as
@@ -76,6 +82,7 @@ pub(crate) fn begin(
     }
     let framing = response.body().length().map_or(BodyFraming::Chunked, BodyFraming::Length);
     let media_type = response.body().media_type();
+    let head_at = out.len();
     let encoded = push_head(connection, out, &response, media_type, framing, facts, keep_alive);
     if encoded.framing == BodyFraming::None {
         return Begun::Done(Outcome::Sent { bytes: 0, keep_alive: encoded.keep_alive });
@@ -85,26 +92,63 @@ pub(crate) fn begin(
             out.extend_from_slice(chunk);
             Begun::Done(Outcome::Sent { bytes: chunk.len() as u64, keep_alive: encoded.keep_alive })
         }
-        _ => Begun::Rest(Rest { body: response.take_body(), encoded }),
+        _ => Begun::Rest(Rest { body: response.take_body(), encoded, head_at }),
     }
 }
 
-/// Sends the rest of a response, as it is made and as the client takes it.
-pub(crate) async fn finish(connection: &Connection, out: &mut OutBuf, rest: Rest) -> Outcome {
-    match push_body(connection, out, rest.encoded.framing, rest.body).await {
-        Ok(bytes) => Outcome::Sent { bytes, keep_alive: rest.encoded.keep_alive },
-        Err(error) => {
-            let request = RequestId::new(connection.id(), connection.number());
-            match &error {
-                CutOff::Client(_) | CutOff::Ended => {
-                    tracing::debug!(%request, %error, "a response was cut off");
-                }
-                CutOff::Body(_) | CutOff::Length { .. } => {
-                    tracing::error!(%request, error = %Chain(&error), "the body of a response failed");
-                }
-            }
-            Outcome::Failed
+/// Sends the rest of a response, as it is made and as the client takes it. `incoming` is the body of its request, if not
+/// all of it had come.
+pub(crate) async fn finish(
+    connection: &Connection,
+    out: &mut OutBuf,
+    rest: Rest,
+    incoming: Option<&Rc<IncomingBody>>,
+) -> Outcome {
+    let Rest { mut body, encoded, head_at } = rest;
+    // While the head can still be taken back.
+    let first = poll_fn(|cx| Poll::Ready(poll_first(&mut body, cx))).await;
+    let (error, is_unsent) = match first {
+        Poll::Ready(Some(Err(error))) => (CutOff::from(error), true),
+        first => match push_body(connection, out, encoded.framing, body, first, incoming).await {
+            Ok(bytes) => return Outcome::Sent { bytes, keep_alive: encoded.keep_alive },
+            Err(error) => (error, false),
+        },
+    };
+    let request = RequestId::new(connection.id(), connection.number());
+    let is_clients = incoming.is_some_and(|incoming| incoming.has_failed())
+        || matches!(error, CutOff::Body(BodyError::Coding | BodyError::Unpacked(_)));
+    match &error {
+        CutOff::Body(_) | CutOff::Length { .. } if !is_clients => {
+            tracing::error!(%request, error = %Chain(&error), "the body of a response failed");
         }
+        _ => tracing::debug!(%request, %error, "a response was cut off"),
+    }
+    match error {
+        CutOff::Body(error) if is_unsent => {
+            out.truncate(head_at);
+            Outcome::Unsent(answer_to(error, is_clients))
+        }
+        _ => Outcome::Failed,
+    }
+}
+
+/// The first piece of a body, if it is at hand; nothing is polled of what the kernel sends by itself.
+fn poll_first(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, BodyError>>> {
+    #[cfg(feature = "files")]
+    if body.as_file().is_some() {
+        return Poll::Pending;
+    }
+    poll_body(body, cx)
+}
+
+/// The answer to a request whose response has failed before it began, by whose body that was.
+fn answer_to(error: BodyError, is_clients: bool) -> Error {
+    match error {
+        error if is_clients => error.into(),
+        BodyError::Taken | BodyError::Stream(_) => Error::status_only(StatusCode::INTERNAL_SERVER_ERROR),
+        // Another server's.
+        BodyError::TimedOut => Error::status_only(StatusCode::GATEWAY_TIMEOUT),
+        _ => Error::status_only(StatusCode::BAD_GATEWAY),
     }
 }
 
@@ -167,18 +211,23 @@ async fn push_body(
     out: &mut OutBuf,
     framing: BodyFraming,
     mut body: Body,
+    first: Poll<Option<Result<Chunk, BodyError>>>,
+    incoming: Option<&Rc<IncomingBody>>,
 ) -> Result<u64, CutOff> {
     #[cfg(feature = "files")]
     let mut sent = push_file(connection, out, framing, &mut body).await?;
     #[cfg(not(feature = "files"))]
     let mut sent = 0;
-    while let Some(chunk) = next_chunk(connection, out, &mut body).await? {
-        if chunk.is_empty() {
-            continue;
-        }
+    let mut next = match first {
+        Poll::Ready(next) => next.transpose()?,
+        Poll::Pending => next_chunk(connection, out, &mut body, incoming).await?,
+    };
+    while let Some(chunk) = next {
         sent += chunk.len() as u64;
         match framing {
             BodyFraming::Length(promised) if sent > promised => return Err(CutOff::Length { promised }),
+            // It would end the body.
+            BodyFraming::Chunked if chunk.is_empty() => {}
             BodyFraming::Chunked => {
                 out.ensure();
                 out.extend_from_slice(&chunk_prefix(chunk.len()));
@@ -188,6 +237,7 @@ async fn push_body(
             }
             _ => push_chunk(connection, out, chunk).await?,
         }
+        next = next_chunk(connection, out, &mut body, incoming).await?;
     }
     match framing {
         BodyFraming::Length(promised) if sent < promised => return Err(CutOff::Length { promised }),
@@ -234,6 +284,7 @@ async fn next_chunk(
     connection: &Connection,
     out: &mut OutBuf,
     body: &mut Body,
+    incoming: Option<&Rc<IncomingBody>>,
 ) -> Result<Option<Chunk>, CutOff> {
     if let Poll::Ready(next) = poll_fn(|cx| Poll::Ready(poll_body(body, cx))).await {
         if out.len() >= COPIED_BYTES_MAX {
@@ -248,8 +299,11 @@ async fn next_chunk(
         if let Poll::Ready(next) = poll_body(body, cx) {
             return Poll::Ready(next.transpose().map_err(CutOff::from));
         }
-        if let Poll::Ready(error) = connection.stream().poll_interrupted(cx) {
+        if let Poll::Ready(error) = connection.poll_interrupted(incoming, cx) {
             return Poll::Ready(Err(error.into()));
+        }
+        if incoming.is_some_and(|incoming| incoming.is_awaited()) {
+            return Poll::Pending;
         }
         connection.poll_gone(cx).map(|()| Err(CutOff::Ended))
     })

@@ -92,7 +92,7 @@ impl Responding {
     }
 
     /// An answer that came through no middleware, with what each of them has every response have.
-    fn complete(&self, response: impl IntoResponse) -> Response {
+    pub(crate) fn complete(&self, response: impl IntoResponse) -> Response {
         let mut response = response.into_response();
         self.endpoint.complete(&mut response, self.is_tls);
         response

@@ -21,7 +21,8 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +34,7 @@ use crate::body::Chunk;
 use crate::error::Error;
 use crate::extract::FromRequest;
 use crate::incoming::BULK_BYTES_MIN;
+use crate::reset::{Reading, until_reset};
 use crate::request::Request;
 use crate::response::{IntoResponse, Response};
 use crate::stream::Stream;
@@ -150,6 +152,10 @@ impl FromRequest for WebSocketUpgrade {
     async fn from_request(request: &mut Request) -> Result<Self, Error> {
         let headers = request.to_header_map();
         ServerHandshake::read(request.method(), request.version(), &headers).map_err(refused)?;
+        // RFC 9110, section 7.8: with a body it is not clear where the new protocol begins.
+        if !request.head().parsed.framing().is_empty() {
+            return Err(Error::new(StatusCode::BAD_REQUEST, "the handshake of a WebSocket has no body"));
+        }
         Ok(Self {
             headers,
             protocol: None,
@@ -235,18 +241,26 @@ impl WebSocketUpgrade {
         let (limits, keep_alive, deflate) = (self.limits, self.keep_alive, accepted.deflate);
         let protocol = http::HeaderValue::from_static("websocket");
         let mut response = Response::switching_protocols(protocol, move |stream| {
-            serve(WebSocket {
+            let reading = Rc::new(Reading::default());
+            let watched = (stream.share(), Rc::clone(&reading));
+            let serving = serve(WebSocket {
                 stream,
                 decoder: RefCell::new(Decoder::new(Role::Server, limits, deflate)),
                 encoder: RefCell::new(Encoder::new(Role::Server, deflate)),
                 input: RefCell::default(),
                 output: Rc::default(),
+                owed: RefCell::default(),
+                is_pong_owed: Cell::new(false),
+                receiver: Cell::new(None),
+                sender_waits: Cell::new(false),
                 keep_alive,
                 waits: Cell::new(false),
+                reading,
                 pinged: Cell::new(false),
                 ended: Cell::new(false),
                 close_code: Cell::new(None),
-            })
+            });
+            async move { until_reset(&watched.0, &watched.1, serving).await }
         });
         *response.headers_mut() = accepted.headers;
         Ok(response)
@@ -276,9 +290,17 @@ pub struct WebSocket {
     encoder: RefCell<Encoder>,
     input: RefCell<Input>,
     output: Rc<RefCell<Output>>,
+    /// The payload of the Pong that is owed: the answer to the latest Ping alone (RFC 6455, section 5.5.3).
+    owed: RefCell<Vec<u8>>,
+    is_pong_owed: Cell<bool>,
+    /// The task that receives, while it waits for room for a Pong.
+    receiver: Cell<Option<Waker>>,
+    /// A future of `send` waits for room, and has taken the stream's place for one who waits.
+    sender_waits: Cell<bool>,
     keep_alive: Duration,
     /// The peer's next bytes are waited for.
     waits: Cell<bool>,
+    reading: Rc<Reading>,
     /// A Ping is on its way, and nothing has come since.
     pinged: Cell<bool>,
     /// Nothing more will be received.
@@ -356,7 +378,9 @@ impl WebSocket {
     /// [`recv`](Self::recv) as a poll function.
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, SocketError>>> {
         while !self.ended.get() {
-            match self.decode() {
+            let decoded = self.decode();
+            self.pay_pong(cx);
+            match decoded {
                 Ok(Some(message)) => return Poll::Ready(Some(Ok(message))),
                 Ok(None) if self.ended.get() => break,
                 Ok(None) => {}
@@ -381,7 +405,7 @@ impl WebSocket {
                     } else if self.pinged.replace(true) {
                         self.ended.set(true);
                         return Poll::Ready(Some(Err(SocketError::Silent)));
-                    } else {
+                    } else if self.has_room(cx) {
                         self.queue(|encoder, out| encoder.ping(b"", out))?;
                     }
                 }
@@ -399,6 +423,7 @@ impl WebSocket {
     fn poll_bytes(&self, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
         let received = self.stream.poll_recv(cx);
         let waits = received.is_pending();
+        self.reading.note(waits.then(|| cx.waker()));
         if waits != self.waits.replace(waits) {
             self.stream.set_deadline(waits.then_some(self.keep_alive));
             self.stream.set_idle(waits);
@@ -419,8 +444,10 @@ impl WebSocket {
                 Some(Event::Text(text)) => Some(Message::Text(text.into_owned())),
                 Some(Event::Binary(bytes)) => Some(Message::Binary(bytes.into_owned().into())),
                 Some(Event::Ping(payload)) => {
-                    // After a Close of this side nothing is owed any more.
-                    let _ = self.queue(|encoder, out| encoder.pong(payload, out));
+                    let mut owed = self.owed.borrow_mut();
+                    owed.clear();
+                    owed.extend_from_slice(payload);
+                    self.is_pong_owed.set(true);
                     None
                 }
                 Some(Event::Close(frame)) => {
@@ -440,6 +467,32 @@ impl WebSocket {
             }
         }
         Ok(None)
+    }
+
+    /// Whether little enough is unsent for a control frame that nobody waits for. If not, the task that receives is
+    /// woken when there is room, or the `send` that waits for room pays what is owed.
+    fn has_room(&self, cx: &mut Context<'_>) -> bool {
+        // An error is met by whoever receives or sends next.
+        if !self.sender_waits.get() && matches!(self.stream.poll_send_ready(cx), Poll::Ready(Ok(()))) {
+            return true;
+        }
+        self.receiver.set(Some(cx.waker().clone()));
+        false
+    }
+
+    /// Sends the Pong that is owed as soon as there is room for it: however many Pings come meanwhile, one is kept.
+    fn pay_pong(&self, cx: &mut Context<'_>) {
+        if self.is_pong_owed.get() && self.has_room(cx) {
+            self.queue_pong();
+        }
+    }
+
+    fn queue_pong(&self) {
+        if self.is_pong_owed.replace(false) {
+            let payload = self.owed.take();
+            // After a Close of this side nothing is owed any more.
+            let _ = self.queue(|encoder, out| encoder.pong(&payload, out));
+        }
     }
 
     fn queue(
@@ -519,8 +572,29 @@ impl WebSocket {
         self.queue(|encoder, out| encoder.ping(payload, out))
     }
 
+    /// Waits for room, and pays a Pong that is owed.
     async fn send_ready(&self) -> io::Result<()> {
-        poll_fn(|cx| self.stream.poll_send_ready(cx)).await
+        /// Lets the task that receives look for room itself, also when the `send` is given up.
+        struct Waits<'a>(&'a WebSocket);
+
+        impl Drop for Waits<'_> {
+            fn drop(&mut self) {
+                self.0.sender_waits.set(false);
+                if let Some(receiver) = self.0.receiver.take() {
+                    receiver.wake();
+                }
+            }
+        }
+
+        if let Poll::Ready(ready) = poll_fn(|cx| Poll::Ready(self.stream.poll_send_ready(cx))).await {
+            ready?;
+        } else {
+            self.sender_waits.set(true);
+            let _waits = Waits(self);
+            poll_fn(|cx| self.stream.poll_send_ready(cx)).await?;
+        }
+        self.queue_pong();
+        Ok(())
     }
 
     /// Sends a Close and waits for the peer's, at most five seconds. Messages that are still on their way are dropped.
@@ -548,8 +622,15 @@ impl WebSocket {
 
 impl Drop for WebSocket {
     fn drop(&mut self) {
-        if !self.ended.get() {
-            self.end(Some(CloseFrame { code: CloseCode::NORMAL, reason: "" }));
+        if self.ended.get() {
+            return;
+        }
+        // Whoever panics says so.
+        let code = if std::thread::panicking() { CloseCode::INTERNAL_ERROR } else { CloseCode::NORMAL };
+        // A panic here, while another one unwinds, would end the whole process.
+        let end = || self.end(Some(CloseFrame { code, reason: "" }));
+        if catch_unwind(AssertUnwindSafe(end)).is_err() {
+            tracing::error!("a WebSocket could not be closed in order");
         }
     }
 }

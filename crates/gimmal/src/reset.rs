@@ -1,0 +1,80 @@
+//! Clients that reset their connection while nobody receives from them.
+
+use std::io;
+#[cfg(feature = "websocket")]
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::pin,
+    task::{Poll, Waker},
+};
+
+#[cfg(feature = "websocket")]
+use crate::stream::Stream;
+
+/// Whether receiving failed since the peer has gone, and not since a deadline has passed or the server stops.
+pub(crate) fn is_reset(error: &io::Error) -> bool {
+    let is_interruption = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::ConnectionAborted);
+    error.raw_os_error().is_some() || !is_interruption
+}
+
+/// Who receives from a connection that has been handed to a service, and who is to be told of what comes.
+#[cfg(feature = "websocket")]
+#[derive(Default)]
+pub(crate) struct Reading {
+    /// The task that waits to receive.
+    receiver: Cell<Option<Waker>>,
+    /// It has begun to wait since the service was polled last.
+    is_new: Cell<bool>,
+    /// Something was received for nobody, and put back: there is room for no more.
+    is_full: Cell<bool>,
+}
+
+#[cfg(feature = "websocket")]
+impl Reading {
+    /// Notes that somebody has received, and by which waker more is waited for.
+    pub(crate) fn note(&self, waits: Option<&Waker>) {
+        self.is_full.set(false);
+        self.is_new.set(waits.is_some());
+        self.receiver.set(waits.cloned());
+    }
+}
+
+/// Runs a service until it ends, or until its peer has reset the connection.
+///
+/// While the service waits, this is who receives: what comes is put back, and the service's own receiver is woken to
+/// take it. Nothing more is received until it has been taken. That the peer has ended its side is no reset.
+#[cfg(feature = "websocket")]
+pub(crate) async fn until_reset(stream: &Stream, reading: &Reading, service: impl Future<Output = ()>) {
+    let mut service = pin!(service);
+    poll_fn(|cx| {
+        reading.is_new.set(false);
+        if service.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let receiver = reading.receiver.take();
+        let is_same_task = receiver.as_ref().is_some_and(|receiver| receiver.will_wake(cx.waker()));
+        if reading.is_full.get() || (reading.is_new.get() && is_same_task) {
+            reading.receiver.set(receiver);
+            return Poll::Pending;
+        }
+        let Poll::Ready(received) = stream.poll_recv(cx) else {
+            reading.receiver.set(receiver);
+            return Poll::Pending;
+        };
+        // Its place was taken by this one: whatever has come is for it to see as well.
+        if let Some(receiver) = receiver {
+            receiver.wake();
+        }
+        match received {
+            Ok(bytes) => {
+                reading.is_full.set(true);
+                stream.unrecv(bytes);
+                Poll::Pending
+            }
+            Err(error) if is_reset(&error) => Poll::Ready(()),
+            Err(_) => Poll::Pending,
+        }
+    })
+    .await;
+}
