@@ -55,7 +55,7 @@ impl Representation {
     pub(super) fn answer(&self, request: &Request) -> Response {
         match self.validators.evaluate(request.method(), |name| request.header_all(name)) {
             Precondition::Failed => return StatusCode::PRECONDITION_FAILED.into_response(),
-            Precondition::NotModified => return self.not_modified(),
+            Precondition::NotModified => return self.telling_of_the_whole(self.not_modified()),
             Precondition::Holds => {}
         }
         match self.ranges(request) {
@@ -63,14 +63,31 @@ impl Representation {
             Ranges::Unsatisfiable => StatusCode::RANGE_NOT_SATISFIABLE
                 .into_response()
                 .with_header(header::CONTENT_RANGE, unsatisfied_range(self.length)),
-            Ranges::Parts(ranges) => match &ranges[..] {
+            Ranges::Parts(ranges) => self.telling_of_the_whole(match &ranges[..] {
                 [range] => Response::new(self.part(range))
                     .with_status(StatusCode::PARTIAL_CONTENT)
                     .with_shared_headers(&self.headers)
                     .with_header(header::CONTENT_RANGE, content_range(range, self.length)),
                 _ => self.multipart(&ranges),
-            },
+            }),
         }
+    }
+
+    /// Tells middleware what the 200 would be.
+    #[cfg(feature = "compression")]
+    fn telling_of_the_whole(&self, mut response: Response) -> Response {
+        response.extensions_mut().insert(super::Whole {
+            content_type: self.headers.get(header::CONTENT_TYPE).cloned(),
+            is_encoded: self.headers.contains_key(header::CONTENT_ENCODING),
+            length: self.length,
+        });
+        response
+    }
+
+    #[cfg(not(feature = "compression"))]
+    #[expect(clippy::unused_self, reason = "as it is with the feature")]
+    fn telling_of_the_whole(&self, response: Response) -> Response {
+        response
     }
 
     /// RFC 9110 section 15.4.5: what describes the content is left out.
