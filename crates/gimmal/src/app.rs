@@ -18,6 +18,7 @@ use crate::middleware::{MakeMiddleware, Middleware};
 /// What stands in a pattern outside of its parameters is a path as it is written or with its escapes: `/café`,
 /// `/caf%C3%A9` and `/caf%c3%a9` are one, and match what comes in either form. A pattern that no request can match, such as
 /// one with a query, keeps the server from starting.
+///
 /// A GET route answers HEAD too, and every route answers OPTIONS, unless it does so itself. Where no route
 /// matches the answer is 404, and 405 with `Allow` where one matches but for the method.
 ///
