@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use gimmal_security::path::SafePath;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rustix::fs::Dir;
+use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
 
 use super::lookup::{Effort, READ, is_file, is_folder, join, open_beneath};
@@ -40,11 +40,14 @@ pub(super) fn read(root: &OwnedFd, path: &str, folder: &OwnedFd) -> Result<Listi
         if !is_served(name) {
             continue;
         }
-        // As it is opened to be served: what may not be read is not shown.
-        let Some((_, stat)) = open_beneath(root, &join(path, name), READ, Effort::Disk)? else {
+        let beneath = join(path, name);
+        let Some((_, stat)) = open_beneath(root, &beneath, OFlags::PATH, Effort::Disk)? else {
             continue;
         };
-        if is_file(&stat) || is_folder(&stat) {
+        // What may not be read is not shown. A pipe is not opened: whoever writes to it would find a reader.
+        let is_shown = (is_file(&stat) || is_folder(&stat))
+            && open_beneath(root, &beneath, READ, Effort::Disk)?.is_some();
+        if is_shown {
             entries.push(Entry {
                 is_file: is_file(&stat),
                 name: name.to_owned(),
