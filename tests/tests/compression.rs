@@ -9,7 +9,8 @@ use gimmal::compression::{Compression, Decompression};
 use gimmal::files::Files;
 use gimmal::test::{TestResponse, TestServer};
 use gimmal::{
-    App, Body, BodyError, BoxError, Bytes, Chunk, HeaderMap, HeaderName, HeaderValue, Html, Response, header,
+    App, Body, BodyError, BoxError, Bytes, Chunk, HeaderMap, HeaderName, HeaderValue, Html, Request,
+    Response, StatusCode, header,
 };
 use gimmal_tests::{Client, checksum, on_both};
 
@@ -182,6 +183,95 @@ fn files_are_compressed_and_their_ranges_are_not() {
             assert_eq!((again.status().as_u16(), again.header("content-encoding")), (304, None));
             let part = get(server, "/a.txt", &[("accept-encoding", "zstd"), ("range", "bytes=0-5")]);
             assert_eq!((part.status().as_u16(), part.text()), (206, "line 0"));
+        },
+    );
+}
+
+/// RFC 9110, sections 15.3.7 and 15.4.5: a cache that is told another tag or no `Vary` would mix representations up.
+#[test]
+fn a_304_and_a_206_have_the_tag_and_the_vary_of_the_200() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        // Long ago, so that its tag is strong.
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(784_111_777)).unwrap();
+    };
+    for name in ["text.txt", "image.png", "packed.txt"] {
+        write(name, &text(100));
+    }
+    write("packed.txt.gz", &text(100));
+    write("short.txt", "0123456789");
+    let answers = |request: Request| {
+        let (is_known, is_part) =
+            (request.header("if-none-match").is_some(), request.header("range").is_some());
+        let tagged =
+            |response: Response| response.with_header(header::ETAG, HeaderValue::from_static("\"abc\""));
+        tagged(if is_known {
+            Response::default().with_status(StatusCode::NOT_MODIFIED)
+        } else if is_part {
+            let range = HeaderValue::from_static("bytes 0-1/3000");
+            Response::new("li")
+                .with_status(StatusCode::PARTIAL_CONTENT)
+                .with_header(header::CONTENT_RANGE, range)
+        } else {
+            Response::new(text(100))
+        })
+    };
+    on_both(
+        || {
+            let files = Files::open(folder.path()).unwrap();
+            App::new()
+                .files("/", files.clone())
+                .files("/siblings", files.precompressed())
+                .get("/own", async move |request: Request| answers(request))
+                .with(Compression::new())
+        },
+        |server| {
+            for target in [
+                "/text.txt",
+                "/image.png",
+                "/short.txt",
+                "/siblings/packed.txt",
+                "/siblings/text.txt",
+                "/own",
+            ] {
+                for accepted in ["gzip", "zstd, br", "identity"] {
+                    for credentials in [&[][..], &[("cookie", "a=b")]] {
+                        let of = |more: &[(&str, &str)]| {
+                            get(
+                                server,
+                                target,
+                                &[&[("accept-encoding", accepted)], credentials, more].concat(),
+                            )
+                        };
+                        let whole = of(&[]);
+                        let tag = whole.header("etag").unwrap();
+                        let known = of(&[("if-none-match", tag)]);
+                        let part = of(&[("range", "bytes=0-1")]);
+                        let parts = of(&[("range", "bytes=0-1,3-4")]);
+                        let what = format!("{target} {accepted} {credentials:?}");
+                        assert_eq!(whole.status(), 200, "{what}");
+                        assert_eq!(known.status(), 304, "{what}");
+                        for answer in [&part, &parts] {
+                            assert_eq!(answer.status(), 206, "{what}");
+                        }
+                        for answer in [known, part, parts] {
+                            let status = answer.status();
+                            assert_eq!(answer.header("etag"), Some(tag), "{what} {status}");
+                            let vary = |answer: &TestResponse| {
+                                let all = answer.headers().get_all("vary").iter().cloned();
+                                all.collect::<Vec<_>>()
+                            };
+                            assert_eq!(vary(&answer), vary(&whole), "{what} {status}");
+                        }
+                    }
+                }
+            }
+            let compressed = get(server, "/text.txt", &[("accept-encoding", "gzip")]);
+            assert_eq!(compressed.header("vary"), Some("accept-encoding"));
+            assert!(compressed.header("etag").unwrap().starts_with("W/"));
         },
     );
 }

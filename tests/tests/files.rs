@@ -1,5 +1,6 @@
 //! Files over real sockets, on both back ends.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -48,7 +49,9 @@ fn folder() -> tempfile::TempDir {
         fs::write(public.join(path), text).unwrap();
     }
     fs::write(public.join("long.bin"), pattern(0, LONG_BYTES)).unwrap();
-    set_modified(&public.join("ten.txt"), 784_111_777);
+    for rested in ["ten.txt", "long.bin"] {
+        set_modified(&public.join(rested), 784_111_777);
+    }
     folder
 }
 
@@ -365,6 +368,10 @@ fn compressed_siblings() {
     ] {
         fs::write(public.join(name), text).unwrap();
     }
+    // Tags of files that were just written become others after a moment.
+    for name in ["app.js", "app.js.br", "app.js.gz", "app.js.zst", "old.js"] {
+        set_modified(&public.join(name), 784_111_778);
+    }
     set_modified(&public.join("old.js.gz"), 784_111_777);
     let inside =
         || Embedded::new().file("app.js", b"plain").file("app.js.br", b"as br").file("app.js.gz", b"as gzip");
@@ -448,6 +455,137 @@ fn script_in_the_name_of_a_file_is_escaped_in_the_listing() {
             assert_eq!(get(server, &format!("/empty/{link}"), &[]).text(), "strange");
             assert_eq!(get(server, "/empty", &[]).header("location"), Some("./empty/"));
             assert_eq!(get(server, "/", &[]).text(), "<h1>home</h1>", "an index file comes first");
+        },
+    );
+}
+
+/// All that a listing shows can be asked for, whatever it is called, and what cannot is not shown.
+#[test]
+fn each_link_of_a_listing_leads_to_what_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = [
+        "plain.txt",
+        "a b",
+        "caf\u{e9}",
+        "100%.txt",
+        "50%+1",
+        "%zz",
+        "a|b[1]",
+        "<b>&\"'.txt",
+        "a?b#c",
+        "a;b=c,d",
+        "...dots".trim_start_matches('.'),
+        "~user",
+        "{x}^`",
+        "\u{1f600}",
+        "trailing.",
+    ];
+    let never = [
+        "a:b",
+        "2026-11-29T22:54:10.log",
+        "a\\b",
+        "a\nb",
+        "a\tb",
+        "a\u{7f}",
+        "100%25.txt",
+        "100%2F.txt",
+        "%2e%2e",
+        "...",
+    ];
+    for name in served.iter().chain(&never) {
+        fs::write(folder.path().join(name), name).unwrap();
+    }
+    for name in ["sub", "sub folder", "c:", "d\\e", "%2e", ".well-known", ".git"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("inner:file"), "").unwrap();
+    }
+    for mount in ["", "/deep/down"] {
+        on_both(
+            || App::new().files(&format!("{mount}/"), Files::open(&folder).unwrap().list_folders()),
+            |server| {
+                let page = get(server, &format!("{mount}/"), &[]);
+                let links: Vec<_> = page
+                    .text()
+                    .split("href=\"./")
+                    .skip(1)
+                    .map(|rest| rest.split('"').next().unwrap())
+                    .collect();
+                for link in &links {
+                    assert_eq!(status(server, &format!("{mount}/{link}"), &[]), 200, "{link}");
+                }
+                let folders = ["sub/", "sub%20folder/", ".well-known/"];
+                assert_eq!(links.len(), served.len() + folders.len(), "{links:?}");
+                for folder in folders {
+                    assert!(links.contains(&folder), "{folder} {links:?}");
+                    assert!(!get(server, &format!("{mount}/{folder}"), &[]).text().contains("inner"));
+                }
+            },
+        );
+    }
+}
+
+/// RFC 9110 section 8.8.1: a tag that two states of a file share is weak, and nobody keeps the first of them for long.
+#[test]
+fn two_writes_within_a_tick_of_the_clock_share_no_strong_tag() {
+    let folder = folder();
+    let age = |path: &Path, by: Duration| {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - by).unwrap();
+    };
+    let count = Cell::new(0);
+    for stale_after in [Duration::ZERO, Duration::from_secs(3600)] {
+        on_both(
+            || App::new().files("/", files_of(&folder).stale_after(stale_after)),
+            |server| {
+                for length in [5, 20_000] {
+                    // One that was asked for before may be kept open.
+                    let name = format!("/fresh-{}", count.replace(count.get() + 1));
+                    let fresh = folder.path().join(format!("public{name}"));
+                    fs::write(&fresh, "a".repeat(length)).unwrap();
+                    let first = get(server, &name, &[]);
+                    let first = first.header("etag").unwrap();
+                    assert!(first.starts_with("W/"), "{first}");
+                    // As if the clock had not moved between two writes: what the second is called later is new.
+                    age(&fresh, Duration::from_secs(3));
+                    let second = get(server, &name, &[("if-none-match", first)]);
+                    assert_eq!(second.status(), 200);
+                    let second = second.header("etag").unwrap();
+                    assert!(second.starts_with('"'), "{second}");
+                    assert_eq!(status(server, &name, &[("if-none-match", second)]), 304);
+                    // Whoever writes may set the time back; the kernel's own tells.
+                    let modified = fs::metadata(&fresh).unwrap().modified().unwrap();
+                    std::thread::sleep(Duration::from_millis(20));
+                    fs::write(&fresh, "b".repeat(length)).unwrap();
+                    fs::File::options().write(true).open(&fresh).unwrap().set_modified(modified).unwrap();
+                    let third = get(server, &name, &[("if-none-match", second)]);
+                    assert_eq!(third.text(), "b".repeat(length));
+                    assert_ne!(third.header("etag"), Some(second));
+                }
+            },
+        );
+    }
+}
+
+/// A tag becomes strong by itself, kept open or not.
+#[test]
+fn the_tag_of_a_file_that_has_come_to_rest_is_strong() {
+    let folder = folder();
+    let fresh = folder.path().join("public/fresh");
+    on_both(
+        || App::new().files("/", files_of(&folder).stale_after(Duration::from_secs(3600))),
+        |server| {
+            fs::write(&fresh, "content").unwrap();
+            let tag = || get(server, "/fresh", &[]).header("etag").unwrap().to_owned();
+            let weak = tag();
+            assert!(weak.starts_with("W/"), "{weak}");
+            eventually("it is strong", || tag().starts_with('"'));
+            assert_eq!(
+                status(server, "/fresh", &[("if-none-match", &weak)]),
+                200,
+                "it may be of an earlier state"
+            );
+            assert_eq!(status(server, "/fresh", &[("if-none-match", &tag())]), 304);
+            fs::remove_file(&fresh).unwrap();
         },
     );
 }

@@ -1,10 +1,12 @@
 //! Forms with files, over real sockets on both back ends.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gimmal::multipart::Multipart;
+use gimmal::compression::Decompression;
+use gimmal::multipart::{Multipart, MultipartLimits};
 use gimmal::test::{TestResponse, TestServer};
 use gimmal::{App, Error, post};
 use gimmal_tests::{Client, Process, checksum, eventually, on_both, pattern};
@@ -36,9 +38,21 @@ async fn describe(mut form: Multipart, folder: PathBuf) -> Result<String, Error>
 fn app(folder: &tempfile::TempDir) -> App {
     let folder = folder.path().to_owned();
     let upload = async move |form: Multipart| describe(form, folder.clone()).await;
+    let two_parts = MultipartLimits { parts: 2, ..MultipartLimits::default() };
     App::new()
         .route("/", post(upload.clone()).body_limit(u64::MAX))
-        .route("/little", post(upload).body_limit(1000))
+        .route("/little", post(upload.clone()).body_limit(1000))
+        .route("/two", post(async move |form: Multipart| upload(form.limits(two_parts)).await))
+        .route(
+            "/packed",
+            post(async |mut form: Multipart| {
+                Ok::<_, Error>(match form.next_field().await? {
+                    Some(mut field) => field.bytes(u64::MAX).await?.len().to_string(),
+                    None => "none".to_owned(),
+                })
+            })
+            .with(Decompression::new()),
+        )
 }
 
 fn send(server: &TestServer, target: &str, body: impl Into<Vec<u8>>) -> TestResponse {
@@ -173,6 +187,48 @@ fn what_is_malformed_or_too_large_is_refused() {
                 server.post("/").header("content-type", "multipart/form-data").body("a").send().unwrap();
             assert_eq!(bare.status(), 400);
             assert_eq!(left_over(&folder), 0);
+        },
+    );
+}
+
+#[test]
+fn the_limits_of_a_form_are_those_that_it_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    on_both(
+        || app(&folder),
+        |server| {
+            let form = |parts: usize| format!("{}--b--", field("a", "1").repeat(parts));
+            assert_eq!(send(server, "/two", form(2)).text(), "a=1&a=1");
+            let refused = send(server, "/two", form(3));
+            assert_eq!((refused.status().as_u16(), refused.text()), (413, "the form has too many parts"));
+        },
+    );
+}
+
+/// What is wrong with a body is told as such, and not as a fault of the form.
+#[test]
+fn a_packed_form_that_is_broken_or_a_bomb_has_the_status_of_its_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let pack = |form: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(form.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let (good, bomb) = (pack(&format!("{}--b--", field("a", "1"))), pack(&field("a", &"x".repeat(20 << 20))));
+    on_both(
+        || app(&folder),
+        |server| {
+            let send = |body: &[u8]| {
+                let request =
+                    server.post("/packed").header("content-type", "multipart/form-data; boundary=b");
+                request.header("content-encoding", "gzip").body(body.to_vec()).send().unwrap()
+            };
+            assert_eq!(send(&good).text(), "1");
+            assert_eq!(send(&bomb).status(), 413);
+            let cut = send(&good[..good.len() - 20]);
+            assert_eq!(cut.status(), 400);
+            assert!(cut.text().contains("content coding"), "{}", cut.text());
+            assert_eq!(send(b"not packed").status(), 400);
         },
     );
 }

@@ -15,6 +15,10 @@ use crate::middleware::{MakeMiddleware, Middleware};
 /// The routes of a service with the middleware around them and the state behind them.
 ///
 /// Patterns are those of [`matchit`]: `/users/{id}` has a parameter, `/files/{*path}` takes the rest of the path.
+/// What stands in a pattern outside of its parameters is a path as it is written or with its escapes: `/café`,
+/// `/caf%C3%A9` and `/caf%c3%a9` are one, and match what comes in either form. A pattern that no request can match, such as
+/// one with a query, keeps the server from starting.
+///
 /// A GET route answers HEAD too, and every route answers OPTIONS, unless it does so itself. Where no route
 /// matches the answer is 404, and 405 with `Allow` where one matches but for the method.
 ///
@@ -98,11 +102,12 @@ methods! {
     delete DELETE,
     /// Answers OPTIONS in place of the answer that every route gives by itself.
     options OPTIONS,
-    /// Answers CONNECT (RFC 9110, section 9.3.6), whose target is a host and a port: its pattern is `/`.
+    /// Answers CONNECT (RFC 9110, section 9.3.6), whose target is a host and a port: its pattern is `/`. Nothing else
+    /// answers CONNECT: neither `any` nor a fallback means to open a tunnel.
     connect CONNECT,
 }
 
-/// Answers every method that is not answered otherwise.
+/// Answers every method that is not answered otherwise, but for CONNECT.
 #[must_use]
 pub fn any<Arguments: 'static>(handler: impl Handler<Arguments>) -> Route {
     Route::default().any(handler)
@@ -127,7 +132,7 @@ impl App {
         self
     }
 
-    /// Answers every method that is not answered otherwise.
+    /// Answers every method that is not answered otherwise, but for CONNECT.
     #[must_use]
     pub fn any<Arguments: 'static>(self, pattern: &str, handler: impl Handler<Arguments>) -> Self {
         self.route(pattern, any(handler))
@@ -278,7 +283,7 @@ impl Route {
         self
     }
 
-    /// Answers every method that is not answered otherwise.
+    /// Answers every method that is not answered otherwise, but for CONNECT.
     #[must_use]
     pub fn any<Arguments: 'static>(mut self, handler: impl Handler<Arguments>) -> Self {
         self.handlers.push((None, MakeHandler::new(handler)));

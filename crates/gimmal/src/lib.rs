@@ -56,6 +56,7 @@ mod middleware;
 #[cfg(feature = "multipart")]
 pub mod multipart;
 mod outgoing;
+mod pattern;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 mod proxy_protocol;

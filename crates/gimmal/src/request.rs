@@ -377,8 +377,8 @@ impl fmt::Debug for Request {
     }
 }
 
-/// The path with the escapes of unreserved characters undone (RFC 3986, section 6.2.2.2), so that `/%61` is the
-/// route `/a`; `None` if it has none.
+/// The path with the escapes of unreserved characters undone and the digits of others in upper case (RFC 3986, section
+/// 6.2.2), so that `/%61` is the route `/a`; `None` if it has none. `|`, `[` and `]` come either way, and are undone too.
 pub(crate) fn normalize_path(path: &str) -> Option<String> {
     if !path.contains('%') {
         return None;
@@ -389,11 +389,11 @@ pub(crate) fn normalize_path(path: &str) -> Option<String> {
         let escape = rest.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
         normalized.push_str(&rest[..at]);
         match escape {
-            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~|[]".contains(&byte) => {
                 normalized.push(char::from(byte));
             }
             // The codec has seen to it that two hexadecimal digits follow.
-            _ => normalized.push_str(rest.get(at..at + 3).unwrap_or(&rest[at..])),
+            _ => normalized.push_str(&rest.get(at..at + 3).unwrap_or(&rest[at..]).to_ascii_uppercase()),
         }
         rest = rest.get(at + 3..).unwrap_or_default();
     }
@@ -408,6 +408,6 @@ mod tests {
     #[test]
     fn needless_escapes_are_undone_and_others_stay() {
         assert_eq!(normalize_path("/plain/path"), None);
-        assert_eq!(normalize_path("/%61%2D%7e/%2fx%20%C3%A9").as_deref(), Some("/a-~/%2fx%20%C3%A9"));
+        assert_eq!(normalize_path("/%61%2D%7e/%2fx%20%c3%A9%7c").as_deref(), Some("/a-~/%2Fx%20%C3%A9|"));
     }
 }

@@ -14,13 +14,14 @@ use gimmal_security::rbac::Roles;
 #[cfg(feature = "acme")]
 use gimmal_security::tls::acme::HttpChallenges;
 use gimmal_security::{Requirement, RequirementError};
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::app::{App, MakeState, Route};
 use crate::auth::{Guard, NO_ROLES, Sessions};
 use crate::exact_paths::ExactPaths;
 use crate::handler::{DynHandler, MakeHandler};
 use crate::middleware::{DynMiddleware, MakeMiddleware, Next};
+use crate::pattern::normalize_pattern;
 use crate::request::{Head, Parameter, Request, normalize_path};
 use crate::response::Response;
 
@@ -28,7 +29,7 @@ use crate::response::Response;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppError {
-    /// A pattern that does not begin with a slash, or that the router refuses.
+    /// A pattern that no request can match, such as one with a query, or that the router refuses.
     #[error("the route {pattern:?} is malformed: {reason}")]
     Pattern {
         /// The pattern.
@@ -234,7 +235,7 @@ impl Blueprint {
             reason: error.to_string(),
         };
         self.matcher.insert(pattern, index).map_err(refused)?;
-        // Those with parameters, with braces that are escaped, and with what a path is normalized from, are no paths.
+        // Those with parameters are no paths. Those with escapes come in several forms.
         if !pattern.contains(['{', '}', '%']) {
             self.exact.insert(pattern.as_bytes(), index);
         }
@@ -275,7 +276,7 @@ impl Blueprint {
         };
         self.fallbacks.push(Fallback { prefix: prefix.to_owned(), endpoint });
         for (pattern, route) in app.routes {
-            check_pattern(&pattern)?;
+            let pattern = normalized(&pattern)?;
             // `nest("/users", ...)` with a route "/" answers on "/users".
             let pattern = if pattern == "/" && !prefix.is_empty() {
                 prefix.to_owned()
@@ -286,7 +287,7 @@ impl Blueprint {
         }
         #[cfg(feature = "files")]
         for (mount, route) in app.files {
-            check_pattern(&mount)?;
+            let mount = normalized(&mount)?;
             let folder = format!("{prefix}{}", mount.trim_end_matches('/'));
             for pattern in [folder.clone(), format!("{folder}/"), format!("{folder}/{{*path}}")] {
                 // A route of the app's own comes before a file.
@@ -296,7 +297,7 @@ impl Blueprint {
             }
         }
         for (inner, app) in app.nested {
-            check_pattern(&inner)?;
+            let inner = normalized(&inner)?;
             self.add(&format!("{prefix}{}", inner.trim_end_matches('/')), app, &inherited)?;
         }
         self.states.extend(app.states);
@@ -363,14 +364,9 @@ impl Blueprint {
     }
 }
 
-fn check_pattern(pattern: &str) -> Result<(), AppError> {
-    if pattern.starts_with('/') {
-        return Ok(());
-    }
-    Err(AppError::Pattern {
-        pattern: pattern.to_owned(),
-        reason: "it does not begin with a slash".to_owned(),
-    })
+fn normalized(pattern: &str) -> Result<String, AppError> {
+    normalize_pattern(pattern)
+        .map_err(|error| AppError::Pattern { pattern: pattern.to_owned(), reason: error.to_string() })
 }
 
 impl fmt::Debug for Blueprint {
@@ -493,7 +489,7 @@ impl CoreRoute {
         }
         // What the router answers itself is inside of the same middleware as the route's own handlers.
         let around = plan.endpoints.first().map_or(&[][..], |endpoint| &endpoint.middleware);
-        let allow = allow(&given);
+        let allow = allow(&given, any.is_some());
         let own = |status: StatusCode| {
             let allow = allow.clone();
             let handler = MakeHandler::new(async move || ([(header::ALLOW, allow.clone())], status));
@@ -501,8 +497,13 @@ impl CoreRoute {
         };
         let (not_allowed, options) = (own(StatusCode::METHOD_NOT_ALLOWED), own(StatusCode::NO_CONTENT));
         let endpoints = std::array::from_fn(|index| {
-            let automatic = if METHODS[index] == Method::OPTIONS { &options } else { &not_allowed };
-            Rc::clone(given[index].as_ref().or(any.as_ref()).unwrap_or(automatic))
+            let automatic = match METHODS[index] {
+                Method::OPTIONS => any.as_ref().unwrap_or(&options),
+                // Who answers any method does not mean to open a tunnel (RFC 9110, section 9.3.6).
+                Method::CONNECT => &not_allowed,
+                _ => any.as_ref().unwrap_or(&not_allowed),
+            };
+            Rc::clone(given[index].as_ref().unwrap_or(automatic))
         });
         Self { endpoints, other: any.unwrap_or(not_allowed) }
     }
@@ -513,10 +514,11 @@ impl CoreRoute {
 }
 
 /// The value of `Allow` (RFC 9110, section 10.2.1).
-fn allow(given: &[Option<Rc<Endpoint>>]) -> HeaderValue {
+fn allow(given: &[Option<Rc<Endpoint>>], is_any: bool) -> HeaderValue {
     let mut names = String::new();
     for (method, endpoint) in METHODS.iter().zip(given) {
-        if endpoint.is_some() || *method == Method::OPTIONS {
+        let is_any = is_any && *method != Method::CONNECT;
+        if endpoint.is_some() || is_any || *method == Method::OPTIONS {
             if !names.is_empty() {
                 names.push_str(", ");
             }
@@ -534,6 +536,8 @@ pub(crate) struct Router {
     fallbacks: Vec<Rc<Endpoint>>,
     /// For `OPTIONS *`.
     asterisk: Rc<Endpoint>,
+    /// For CONNECT where no route at `/` answers it.
+    no_tunnel: Rc<Endpoint>,
     /// For what came as early data of TLS to a route that is not safe to replay (RFC 8470, section 5.2).
     too_early: Rc<Endpoint>,
     states: HashMap<TypeId, Rc<dyn Any>>,
@@ -555,6 +559,7 @@ impl Router {
                 .map(|fallback| Endpoint::new(&fallback.endpoint, None))
                 .collect(),
             asterisk: own(StatusCode::NO_CONTENT, around),
+            no_tunnel: Endpoint::new(&EndpointPlan::own(MakeHandler::new(refuse_tunnel), around), None),
             // Not even middleware sees it.
             too_early: own(StatusCode::TOO_EARLY, &[]),
             states: blueprint.states.iter().map(|state| (state.of, (state.make)())).collect(),
@@ -604,6 +609,7 @@ impl Router {
                 self.routes[*matched.value].endpoint(view.method())
             }
             Err(_) if path == "*" => &self.asterisk,
+            Err(_) if *view.method() == Method::CONNECT => &self.no_tunnel,
             Err(_) => {
                 let fallbacks = self.blueprint.fallbacks.iter().enumerate();
                 let innermost = fallbacks
@@ -614,6 +620,11 @@ impl Router {
             }
         }
     }
+}
+
+/// The target of CONNECT, a host and a port, supports no method here (RFC 9110, section 10.2.1).
+async fn refuse_tunnel() -> ([(HeaderName, HeaderValue); 1], StatusCode) {
+    ([(header::ALLOW, HeaderValue::from_static(""))], StatusCode::METHOD_NOT_ALLOWED)
 }
 
 impl fmt::Debug for Router {

@@ -70,8 +70,59 @@ async fn a_path_comes_before_a_parameter_and_braces_and_escapes_mean_what_they_s
     assert_eq!(client.get("/users/me").send().await.text(), "myself");
     assert_eq!(client.get("/users/m%65").send().await.text(), "myself");
     assert_eq!(client.get("/users/me2").send().await.text(), "user me2");
-    assert_eq!(client.get("/%7Bx%7D").send().await.status(), 404);
+    assert_eq!(client.get("/%7Bx%7D").send().await.text(), "braces");
+    assert_eq!(client.get("/%7bx%7d").send().await.text(), "braces");
     assert_eq!(client.post("/users/me").send().await.status(), 405);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_pattern_matches_in_whatever_form_a_request_writes_it() {
+    let forms: [(&str, &[&str]); 7] = [
+        ("/a b", &["/a%20b"]),
+        ("/caf\u{e9}", &["/caf%C3%A9", "/caf%c3%a9", "/c%61f%C3%a9"]),
+        ("/th%c3%a9", &["/th%C3%A9", "/th%c3%a9"]),
+        ("/%7Euser", &["/~user", "/%7euser", "/%7Euser"]),
+        ("/a%7Cb[]", &["/a|b[]", "/a%7Cb%5b%5D", "/a%7cb[]"]),
+        ("/\"q\"", &["/%22q%22"]),
+        ("/{id}/\u{fc}", &["/1/%C3%BC", "/1/%c3%bc"]),
+    ];
+    let app = forms.iter().fold(App::new(), |app, (pattern, _)| app.get(pattern, async || "found"));
+    let nested = App::new().get("/\u{e4}", async || "nested").fallback(async || "fallback");
+    let client = client(app.nest("/\u{f6} x", nested));
+    for (pattern, paths) in forms {
+        for path in paths {
+            assert_eq!(client.get(path).send().await.text(), "found", "{pattern} {path}");
+        }
+    }
+    assert_eq!(client.get("/%c3%b6%20x/%C3%A4").send().await.text(), "nested");
+    assert_eq!(client.get("/%c3%b6%20x/none").send().await.text(), "fallback");
+    // An escaped slash is still no slash.
+    assert_eq!(client.get("/1%2f%C3%BC").send().await.status(), 404);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn connect_is_answered_only_where_a_route_says_so() {
+    let ask = async |app: App| {
+        let client = client(app.with(async |request: Request, next: Next| {
+            let mut response = next.run(request).await;
+            response.headers_mut().insert("x-around", "yes".parse().unwrap());
+            response
+        }));
+        let response = client.request(Method::CONNECT, "example.org:443").send().await;
+        assert_eq!(response.header("x-around"), Some("yes"));
+        (response.status().as_u16(), response.header("allow").map(str::to_owned))
+    };
+    let refused = |allowed: &str| (405, Some(allowed.to_owned()));
+    assert_eq!(
+        ask(App::new().any("/", async || "tunnel")).await,
+        refused("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+    );
+    assert_eq!(ask(App::new().get("/", async || "page")).await, refused("GET, HEAD, OPTIONS"));
+    assert_eq!(ask(App::new().fallback(async || "tunnel")).await, refused(""));
+    assert_eq!(ask(App::new().any("/{*path}", async || "tunnel")).await, refused(""));
+    assert_eq!(ask(App::new()).await, refused(""));
+    let connecting = App::new().route("/", any(async || "page").connect(async || "tunnel"));
+    assert_eq!(ask(connecting.fallback(async || "tunnel")).await.0, 200);
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -338,6 +389,21 @@ fn an_inconsistent_app_does_not_start_and_says_why() {
     assert!(matches!(conflict, AppError::Pattern { .. }), "{conflict}");
     let relative = error(App::new().get("a", async || ""));
     assert!(relative.to_string().contains("slash"), "{relative}");
+    for (pattern, reason) in
+        [("/a?b", "query"), ("/a#b", "fragment"), ("/100%", "escape"), ("/a\nb", "control"), ("/a}", "brace")]
+    {
+        for refused in [
+            App::new().get(pattern, async || ""),
+            App::new().nest(pattern, App::new().get("/", async || "")),
+            App::new().nest("/x", App::new().get(pattern, async || "")),
+        ] {
+            let refused = error(refused);
+            assert!(matches!(refused, AppError::Pattern { .. }), "{refused}");
+            assert!(refused.to_string().contains(reason), "{pattern:?}: {refused}");
+        }
+    }
+    let same = error(App::new().get("/caf\u{e9}", async || "").get("/caf%c3%a9", async || ""));
+    assert!(matches!(same, AppError::Duplicate { .. }), "{same}");
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -28,8 +28,10 @@ pub struct Metadata {
     pub len: u64,
     /// Whether it is a regular file.
     pub is_file: bool,
-    /// When it was last changed.
+    /// When its content was last changed, as whoever changed it may have set it.
     pub modified: SystemTime,
+    /// When its content, its name or its owner was last changed, as the kernel has noted it.
+    pub changed: SystemTime,
     /// Its number, which no other file of the same file system has at the same time.
     pub inode: u64,
 }
@@ -155,6 +157,7 @@ impl File {
             len: stat.st_size as u64,
             is_file: stat.st_mode & libc::S_IFMT == libc::S_IFREG,
             modified: time(stat.st_mtime, stat.st_mtime_nsec),
+            changed: time(stat.st_ctime, stat.st_ctime_nsec),
             inode: stat.st_ino,
         })
     }

@@ -126,10 +126,14 @@ fn decode(segment: &str) -> Result<String, PathError> {
     Ok(decoded.into_owned())
 }
 
-/// Whether the text has an escape of a byte that means something in a path. A file may well be called `100%25`.
+/// Whether the text has an escape of a byte that means something in a path. A file may well be called `50%+1` or `100%`.
 fn has_escape(text: &str) -> bool {
-    let escapes = text.match_indices('%').filter_map(|(at, _)| text.get(at + 1..at + 3));
-    escapes.into_iter().any(|digits| {
-        u8::from_str_radix(digits, 16).is_ok_and(|byte| b"./\\%:".contains(&byte) || byte.is_ascii_control())
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    text.as_bytes().windows(3).any(|window| match *window {
+        [b'%', high, low] => digit(high).zip(digit(low)).is_some_and(|(high, low)| {
+            let byte = (high * 16 + low) as u8;
+            b"./\\%:".contains(&byte) || byte.is_ascii_control()
+        }),
+        _ => false,
     })
 }

@@ -27,7 +27,8 @@ const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// What is compressed: texts, scripts, JSON, XML, SVG, WebAssembly and what was added, of at least 1 KiB if the length
 /// is known. What is not: what has a coding already, a part of a range, and what says `Cache-Control: no-transform`. A
 /// response that is made while it is sent goes out as it is made. Large pieces are compressed off the core. A strong
-/// `ETag` becomes a weak one, since the bytes are others.
+/// `ETag` becomes a weak one, since the bytes are others; a 304 and a 206 have the `ETag` and `Vary` of the 200 to the
+/// same request. One that does not tell its media type is taken for compressible.
 ///
 /// # BREACH
 /// Where a response holds a secret beside what an attacker may choose, its compressed length tells the secret bit by
@@ -88,35 +89,73 @@ impl Compression {
         self
     }
 
-    fn is_compressible(&self, response: &Response) -> bool {
-        let headers = response.headers();
-        let status = response.status();
-        let has_content = !status.is_informational()
-            && !matches!(
-                status,
-                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT
-            );
+    /// Whether what a response is of would be compressed for a client that takes it.
+    fn is_compressible(&self, headers: &HeaderMap, of: &Selected<'_>) -> bool {
         let is_final =
-            [header::CONTENT_ENCODING, header::CONTENT_RANGE].iter().any(|name| headers.contains_key(name))
-                || headers.contains_key("content-digest")
-                || has_directive(headers, "no-transform");
-        let is_short = response.body().length().is_some_and(|length| length < self.bytes_min);
-        has_content && !is_final && !is_short && self.has_media_type(response)
+            of.is_encoded || headers.contains_key("content-digest") || has_directive(headers, "no-transform");
+        let is_short = of.length.is_some_and(|length| length < self.bytes_min);
+        !is_final && !is_short && of.media_type.is_none_or(|given| self.has_media_type(given))
     }
 
-    fn has_media_type(&self, response: &Response) -> bool {
-        let given = response.headers().get(header::CONTENT_TYPE).or(response.body().media_type());
-        let Some(given) = given.and_then(|given| given.to_str().ok()) else { return false };
+    fn has_media_type(&self, given: &HeaderValue) -> bool {
+        let Ok(given) = given.to_str() else { return false };
         let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         is_text(&essence) || self.media_types.iter().any(|own| own.eq_ignore_ascii_case(&essence))
     }
 
     /// Whether the length of the response could tell a secret.
-    fn may_leak(&self, has_credentials: bool, response: &Response) -> bool {
-        let headers = response.headers();
+    fn may_leak(&self, has_credentials: bool, headers: &HeaderMap) -> bool {
         let is_private = has_credentials && !has_directive(headers, "public");
         !self.despite_breach && (is_private || headers.contains_key(header::SET_COOKIE))
     }
+}
+
+/// What is known of the representation that a response is of: all of it, a part, or only that it has not changed.
+struct Selected<'a> {
+    /// `None` where the response does not say.
+    media_type: Option<&'a HeaderValue>,
+    length: Option<u64>,
+    is_encoded: bool,
+    is_whole: bool,
+}
+
+impl<'a> Selected<'a> {
+    /// `None` for a response that is of none that could be compressed.
+    fn of(response: &'a Response) -> Option<Self> {
+        let (headers, body, status) = (response.headers(), response.body(), response.status());
+        let media_type = headers.get(header::CONTENT_TYPE);
+        let is_encoded = headers.contains_key(header::CONTENT_ENCODING);
+        #[cfg(feature = "files")]
+        if let Some(whole) =
+            response.extensions().and_then(|extensions| extensions.get::<crate::files::Whole>())
+        {
+            let crate::files::Whole { content_type, is_encoded, length } = whole;
+            let (media_type, length) = (content_type.as_ref(), Some(*length));
+            return Some(Self { media_type, length, is_encoded: *is_encoded, is_whole: false });
+        }
+        match status {
+            StatusCode::NOT_MODIFIED => Some(Self { media_type, length: None, is_encoded, is_whole: false }),
+            StatusCode::PARTIAL_CONTENT => {
+                let is_of_parts =
+                    |given: &&HeaderValue| given.as_bytes().starts_with(b"multipart/byteranges");
+                let media_type = media_type.or(body.media_type()).filter(|given| !is_of_parts(given));
+                Some(Self { media_type, length: complete_length(headers), is_encoded, is_whole: false })
+            }
+            StatusCode::NO_CONTENT => None,
+            _ if status.is_informational() || headers.contains_key(header::CONTENT_RANGE) => None,
+            _ => {
+                // Without a media type it is no text.
+                let media_type = Some(media_type.or(body.media_type())?);
+                Some(Self { media_type, length: body.length(), is_encoded, is_whole: true })
+            }
+        }
+    }
+}
+
+/// The length of the whole, as `Content-Range` has it (RFC 9110, section 14.4).
+fn complete_length(headers: &HeaderMap) -> Option<u64> {
+    let (_, length) = headers.get(header::CONTENT_RANGE)?.to_str().ok()?.rsplit_once('/')?;
+    length.parse().ok()
 }
 
 /// Media types of texts, and of others that shrink as they do.
@@ -159,12 +198,20 @@ impl Middleware for Compression {
             let has_credentials =
                 ["cookie", "authorization"].iter().any(|name| request.header_bytes(name).is_some());
             let mut response = next.run(request).await;
-            if !self.is_compressible(&response) || self.may_leak(has_credentials, &response) {
+            let Some(selected) = Selected::of(&response) else { return response };
+            let headers = response.headers();
+            if !self.is_compressible(headers, &selected) || self.may_leak(has_credentials, headers) {
                 return response;
             }
+            let is_whole = selected.is_whole;
             add_vary(response.headers_mut());
             match coding {
-                Some(coding) => compress(response, coding).await,
+                Some(coding) if is_whole => compress(response, coding).await,
+                // RFC 9110, sections 15.3.7 and 15.4.5: the tag is that of the 200 to the same request.
+                Some(_) => {
+                    weaken_tag(response.headers_mut());
+                    response
+                }
                 None => response,
             }
         })
@@ -203,10 +250,15 @@ async fn compress(mut response: Response, coding: Coding) -> Response {
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::ACCEPT_RANGES);
+    weaken_tag(headers);
+    response
+}
+
+/// A compressed response has other bytes than the one that was tagged.
+fn weaken_tag(headers: &mut HeaderMap) {
     if let Some(tag) = headers.get(header::ETAG).and_then(EntityTag::parse) {
         headers.insert(header::ETAG, tag.to_weak().value().clone());
     }
-    response
 }
 
 /// Compresses what is in memory.

@@ -11,7 +11,7 @@ use gimmal_runtime::blocking;
 use http::{HeaderValue, StatusCode, header};
 use rustix::io::Errno;
 
-use super::cache::{Cache, CacheId, Entry};
+use super::cache::{Cache, CacheId, Entry, making_room};
 use super::coding::{Coding, choose};
 use super::headers::HeaderRules;
 use super::lookup::{Effort, Found, OpenFile, open_root};
@@ -95,7 +95,7 @@ impl Files {
         self
     }
 
-    /// Shows what is in a folder that has no index file: all that would be served, up to 10,000 names.
+    /// Shows what is in a folder that has no index file: all that would be served, and nothing else, up to 10,000 names.
     #[must_use]
     pub fn list_folders(mut self) -> Self {
         self.0.lists_folders = true;
@@ -209,16 +209,7 @@ impl Folder {
         path: String,
         wants_folder: bool,
     ) -> Result<Answer, Error> {
-        let found = match self.look_up(&path, wants_folder, Effort::Cached) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let folder = Arc::clone(self);
-                let look_up = blocking(move || folder.look_up(&path, wants_folder, Effort::Disk));
-                look_up
-                    .await
-                    .map_err(|full| Error::status_only(StatusCode::SERVICE_UNAVAILABLE).with_source(full))??
-            }
-            found => found?,
-        };
+        let found = making_room(async || self.look_up_anywhere(&path, wants_folder).await).await?;
         Ok(match found {
             Found::File(open) => {
                 let entry = Rc::new(self.entry(open));
@@ -229,6 +220,17 @@ impl Folder {
             Found::Folder => Answer::Redirect,
             Found::Nothing => Answer::Nothing,
         })
+    }
+
+    /// Looks up a path in the kernel's cache, else on the disk, which is waited for off the core.
+    async fn look_up_anywhere(self: &Arc<Self>, path: &str, wants_folder: bool) -> Result<Found, Error> {
+        match self.look_up(path, wants_folder, Effort::Cached) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            found => return Ok(found?),
+        }
+        let (folder, path) = (Arc::clone(self), path.to_owned());
+        let found = blocking(move || folder.look_up(&path, wants_folder, Effort::Disk)).await;
+        Ok(found.map_err(|full| Error::status_only(StatusCode::SERVICE_UNAVAILABLE).with_source(full))??)
     }
 
     fn entry(&self, open: OpenFile) -> Entry {

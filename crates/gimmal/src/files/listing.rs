@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 
+use gimmal_security::path::SafePath;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustix::fs::{Dir, OFlags};
 use rustix::io::Errno;
 
-use super::lookup::{Effort, is_file, is_folder, join, open_beneath};
+use super::lookup::{Effort, READ, is_file, is_folder, join, open_beneath};
 
 /// What is shown of a folder at most.
 const ENTRIES_MAX: usize = 10_000;
@@ -36,13 +37,17 @@ pub(super) fn read(root: &OwnedFd, path: &str, folder: &OwnedFd) -> Result<Listi
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().to_str() else { continue };
-        if name.starts_with('.') {
+        if !is_served(name) {
             continue;
         }
-        let Some((_, stat)) = open_beneath(root, &join(path, name), OFlags::PATH, Effort::Disk)? else {
+        let beneath = join(path, name);
+        let Some((_, stat)) = open_beneath(root, &beneath, OFlags::PATH, Effort::Disk)? else {
             continue;
         };
-        if is_file(&stat) || is_folder(&stat) {
+        // What may not be read is not shown. A pipe is not opened: whoever writes to it would find a reader.
+        let is_shown = (is_file(&stat) || is_folder(&stat))
+            && open_beneath(root, &beneath, READ, Effort::Disk)?.is_some();
+        if is_shown {
             entries.push(Entry {
                 is_file: is_file(&stat),
                 name: name.to_owned(),
@@ -56,6 +61,12 @@ pub(super) fn read(root: &OwnedFd, path: &str, folder: &OwnedFd) -> Result<Listi
     }
     entries.sort_unstable();
     Ok(Listing { path: path.to_owned(), entries })
+}
+
+/// Whether a request can ask for a file of this name. Names that a path may not hold are served to nobody.
+fn is_served(name: &str) -> bool {
+    let link = utf8_percent_encode(name, ESCAPED);
+    SafePath::parse(&format!("/{link}")).is_ok_and(|path| !path.is_hidden() && path.segments().eq([name]))
 }
 
 impl Listing {

@@ -55,7 +55,7 @@ impl Effort {
 }
 
 /// To read. A pipe that nobody writes to must not hold whoever opens it.
-const READ: OFlags = OFlags::RDONLY.union(OFlags::NOCTTY).union(OFlags::NONBLOCK);
+pub(super) const READ: OFlags = OFlags::RDONLY.union(OFlags::NOCTTY).union(OFlags::NONBLOCK);
 
 /// Opens what lies beneath `root`; `None` if there is nothing, or nothing that may be seen.
 pub(super) fn open_beneath(

@@ -29,6 +29,8 @@ mod single;
 mod variant;
 
 use gimmal_security::path::SafePath;
+#[cfg(feature = "compression")]
+use http::HeaderValue;
 
 use crate::app::{App, Route};
 use crate::request::Request;
@@ -51,6 +53,15 @@ impl App {
         self.files.push((prefix.to_owned(), files.into()));
         self
     }
+}
+
+/// What a 304 or a 206 leaves out of what the 200 says, for the middleware that would change the 200.
+#[cfg(feature = "compression")]
+#[derive(Clone, Debug)]
+pub(crate) struct Whole {
+    pub(crate) content_type: Option<HeaderValue>,
+    pub(crate) is_encoded: bool,
+    pub(crate) length: u64,
 }
 
 /// What a request asks for below the place where files are mounted.

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream;
-use gimmal_http::{EntityTag, Precondition, Ranges, Validators, content_range, unsatisfied_range};
+use gimmal_http::{Date, EntityTag, Precondition, Ranges, Validators, content_range, unsatisfied_range};
 use gimmal_runtime::{File, Metadata};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
@@ -41,7 +41,7 @@ impl Representation {
             headers.insert(header::ETAG, tag.value().clone());
         }
         if let Some(seconds) = validators.last_modified_unix_secs {
-            let date = HeaderValue::from_bytes(gimmal_http::Date::at(seconds).as_bytes());
+            let date = HeaderValue::from_bytes(Date::at(seconds).as_bytes());
             headers.insert(header::LAST_MODIFIED, date.expect("a date is a field value"));
         }
         Self { source, length, validators, headers: Rc::new(headers) }
@@ -55,7 +55,7 @@ impl Representation {
     pub(super) fn answer(&self, request: &Request) -> Response {
         match self.validators.evaluate(request.method(), |name| request.header_all(name)) {
             Precondition::Failed => return StatusCode::PRECONDITION_FAILED.into_response(),
-            Precondition::NotModified => return self.not_modified(),
+            Precondition::NotModified => return self.telling_of_the_whole(self.not_modified()),
             Precondition::Holds => {}
         }
         match self.ranges(request) {
@@ -63,14 +63,31 @@ impl Representation {
             Ranges::Unsatisfiable => StatusCode::RANGE_NOT_SATISFIABLE
                 .into_response()
                 .with_header(header::CONTENT_RANGE, unsatisfied_range(self.length)),
-            Ranges::Parts(ranges) => match &ranges[..] {
+            Ranges::Parts(ranges) => self.telling_of_the_whole(match &ranges[..] {
                 [range] => Response::new(self.part(range))
                     .with_status(StatusCode::PARTIAL_CONTENT)
                     .with_shared_headers(&self.headers)
                     .with_header(header::CONTENT_RANGE, content_range(range, self.length)),
                 _ => self.multipart(&ranges),
-            },
+            }),
         }
+    }
+
+    /// Tells middleware what the 200 would be.
+    #[cfg(feature = "compression")]
+    fn telling_of_the_whole(&self, mut response: Response) -> Response {
+        response.extensions_mut().insert(super::Whole {
+            content_type: self.headers.get(header::CONTENT_TYPE).cloned(),
+            is_encoded: self.headers.contains_key(header::CONTENT_ENCODING),
+            length: self.length,
+        });
+        response
+    }
+
+    #[cfg(not(feature = "compression"))]
+    #[expect(clippy::unused_self, reason = "as it is with the feature")]
+    fn telling_of_the_whole(&self, response: Response) -> Response {
+        response
     }
 
     /// RFC 9110 section 15.4.5: what describes the content is left out.
@@ -152,15 +169,28 @@ fn boundary() -> String {
     format!("{:016x}{:016x}", random(), random())
 }
 
-/// Inode, time of change to the nanosecond and length: they differ whenever a file is written or replaced.
+/// Whether a further change of the file will show in its times: clocks of file systems tick every 10 ms, and some every
+/// two seconds.
+pub(super) fn is_settled(metadata: &Metadata) -> bool {
+    metadata.modified.elapsed().is_ok_and(|age| age >= Duration::from_secs(2))
+}
+
+/// Inode, times of change to the nanosecond and length: they differ whenever a file is written or replaced. While a
+/// change may not show yet the tag is weak (RFC 9110 section 8.8.1), and another than the strong one that follows, so
+/// that nobody goes on with what was replaced within one tick.
 fn validators(metadata: &Metadata) -> Validators {
-    let changed = metadata.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let tag = format!("{:x}-{:x}-{:x}", metadata.inode, changed.as_nanos(), metadata.len);
+    let nanos = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let Metadata { inode, modified, changed, len, .. } = *metadata;
+    let tag = format!("{inode:x}-{:x}-{:x}-{len:x}", nanos(modified), nanos(changed));
+    let entity_tag = if is_settled(metadata) {
+        EntityTag::strong(&tag)
+    } else {
+        EntityTag::strong(&format!("{tag}-new")).map(|tag| tag.to_weak())
+    };
     Validators {
-        entity_tag: EntityTag::strong(&tag),
+        entity_tag,
         // RFC 9110 section 8.8.2.1: never in the future.
-        last_modified_unix_secs: (metadata.modified <= SystemTime::now())
-            .then(|| unix_secs(metadata.modified)),
+        last_modified_unix_secs: (modified <= SystemTime::now()).then(|| unix_secs(modified)),
     }
 }
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use gimmal_runtime::{File, blocking};
 use http::{HeaderMap, StatusCode, header};
 
+use super::cache::making_room;
 use super::headers::media_type;
 use super::lookup::{Effort, open_regular};
 use super::representation::{Representation, Source};
@@ -27,9 +28,18 @@ use crate::response::Response;
 /// ```
 ///
 /// # Errors
-/// 404 if it is not there or is no regular file, and 500 if it cannot be read.
+/// 404 if it is not there or is no regular file, 503 if no descriptor is left for it, and 500 if it cannot be read.
 pub async fn file(request: &Request, path: impl AsRef<Path>) -> Result<Response, Error> {
     let path = path.as_ref();
+    let file = making_room(async || open(path).await).await?;
+    let metadata = file.metadata()?;
+    let media_type = path.to_str().map(media_type);
+    let headers: HeaderMap =
+        media_type.map(|media_type| (header::CONTENT_TYPE, media_type)).into_iter().collect();
+    Ok(Representation::of_file(Source::File(file), &metadata, headers).answer(request))
+}
+
+async fn open(path: &Path) -> Result<Rc<File>, Error> {
     let opened = match open_regular(path, Effort::Cached) {
         Ok(opened) => Ok(opened),
         // The disk knows, or a kernel that cannot tell what it has in memory.
@@ -40,17 +50,12 @@ pub async fn file(request: &Request, path: impl AsRef<Path>) -> Result<Response,
                 .map_err(|full| Error::status_only(StatusCode::SERVICE_UNAVAILABLE).with_source(full))?
         }
     };
-    let file = match opened {
-        Ok(Some(file)) => Rc::new(File::from_std(file)),
-        Ok(None) => return Err(Error::status_only(StatusCode::NOT_FOUND)),
+    match opened {
+        Ok(Some(file)) => Ok(Rc::new(File::from_std(file))),
+        Ok(None) => Err(Error::status_only(StatusCode::NOT_FOUND)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::status_only(StatusCode::NOT_FOUND).with_source(error));
+            Err(Error::status_only(StatusCode::NOT_FOUND).with_source(error))
         }
-        Err(error) => return Err(error.into()),
-    };
-    let metadata = file.metadata()?;
-    let media_type = path.to_str().map(media_type);
-    let headers: HeaderMap =
-        media_type.map(|media_type| (header::CONTENT_TYPE, media_type)).into_iter().collect();
-    Ok(Representation::of_file(Source::File(file), &metadata, headers).answer(request))
+        Err(error) => Err(error.into()),
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use gimmal_runtime::{File, Metadata};
 use http::HeaderMap;
 
-use super::representation::{Representation, Source};
+use super::representation::{Representation, Source, is_settled};
 
 /// Contents up to this size are kept in memory: the response is then collected with others for one send. Larger ones are
 /// cheaper to send out of the page cache.
@@ -22,7 +22,16 @@ const UNSETTLED: Duration = Duration::from_millis(100);
 pub(super) struct Variant {
     file: Rc<File>,
     headers: HeaderMap,
-    current: RefCell<Option<(Metadata, Rc<Representation>)>>,
+    current: RefCell<Option<Current>>,
+}
+
+/// What was found last.
+#[derive(Debug)]
+struct Current {
+    metadata: Metadata,
+    representation: Rc<Representation>,
+    /// Its tag is the one that stays.
+    is_settled: bool,
 }
 
 impl Variant {
@@ -34,17 +43,21 @@ impl Variant {
     /// What the file is now: its length and time are asked for each time.
     pub(super) async fn current(&self) -> io::Result<Rc<Representation>> {
         let metadata = self.file.metadata()?;
-        if let Some((known, representation)) = &*self.current.borrow()
-            && *known == metadata
+        if let Some(known) = &*self.current.borrow()
+            && known.metadata == metadata
+            && (known.is_settled || !is_settled(&metadata))
         {
-            return Ok(Rc::clone(representation));
+            return Ok(Rc::clone(&known.representation));
         }
         let content = self.settled_content(&metadata).await?;
-        let settled = content.is_some() || metadata.len > KEPT_BYTES_MAX;
+        let is_kept = content.is_some() || metadata.len > KEPT_BYTES_MAX;
         let source = content.unwrap_or_else(|| Source::File(Rc::clone(&self.file)));
+        // Before the tag is made: it may settle meanwhile, and be made anew once too often.
+        let is_settled = is_settled(&metadata);
         let representation = Rc::new(Representation::of_file(source, &metadata, self.headers.clone()));
-        if settled {
-            self.current.replace(Some((metadata, Rc::clone(&representation))));
+        if is_kept {
+            let representation = Rc::clone(&representation);
+            self.current.replace(Some(Current { metadata, representation, is_settled }));
         }
         Ok(representation)
     }

@@ -158,7 +158,10 @@ mod tests {
         assert_eq!(names(folder.path()), 0);
         for file in both(folder.path()) {
             let (_, path) = file.keep().unwrap();
-            assert_eq!((fs::read(&path).unwrap().as_slice(), path.parent()), (&b"content"[..], Some(folder.path())));
+            assert_eq!(
+                (fs::read(&path).unwrap().as_slice(), path.parent()),
+                (&b"content"[..], Some(folder.path()))
+            );
         }
         assert_eq!(names(folder.path()), 2);
         assert!(TempFile::new_in(&folder.path().join("none")).is_err());
