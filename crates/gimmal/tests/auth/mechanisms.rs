@@ -266,6 +266,39 @@ fn keys_and_introspection_are_fetched() {
     assert_eq!(service.curl(&["--header", &bearer(&token)], "/").status, 503);
 }
 
+/// Each question over a connection of its own would be a handshake of its own, at this end and at the provider's.
+#[test]
+fn questions_to_a_provider_share_a_connection() {
+    let peers = Arc::new(Mutex::new(std::collections::HashSet::new()));
+    let seen = Arc::clone(&peers);
+    let provider = Service::start(App::new().route(
+        "/introspect",
+        gimmal::post(async move |request: gimmal::Request| {
+            let peer = request.peer_addr().await.unwrap().to_string();
+            seen.lock().unwrap().insert(peer);
+            json!({ "active": false }).to_string()
+        }),
+    ));
+    let client = ClientAuthentication::basic("api", SecretString::from("secret"));
+    let endpoint = format!("{}/introspect", provider.url());
+    let options = IntrospectionOptions::default();
+    let introspector = Introspector::new("https://login.example", &endpoint, client, options).unwrap();
+    let service = Service::start(guarded(Authenticator::new(realm()).introspection(introspector)));
+    let url = service.url();
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--parallel-max", "1", "--output", "/dev/null", "--write-out", "%{http_code} "]);
+    for number in 0..8 {
+        if number > 0 {
+            curl.args(["--next", "--silent", "--output", "/dev/null", "--write-out", "%{http_code} "]);
+        }
+        curl.args(["--header", &bearer(&format!("invented-{number}")), url]);
+    }
+    let output = curl.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), ["401"; 8].join(" "));
+    // One, but for a machine that stands still for longer than a connection is kept.
+    assert!(peers.lock().unwrap().len() < 8);
+}
+
 #[test]
 fn api_keys_in_two_headers() {
     let key = ApiKey::generate("acme").unwrap();
