@@ -107,7 +107,8 @@ fn a_record_that_does_not_fit_leaves_nothing_behind() {
     if let Some(path) = std::env::var_os(FULL) {
         let log = AuditLog::open(&path, None).unwrap();
         let event = AuditEvent::LockedOut { account: Some("somebody"), seconds: 60 };
-        let written = (0..100).filter(|_| log.record(&AuditRecord::new(event.clone()), SystemTime::now()).is_ok());
+        let written =
+            (0..100).filter(|_| log.record(&AuditRecord::new(event.clone()), SystemTime::now()).is_ok());
         let written = written.count();
         assert!((1..100).contains(&written), "{written}");
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), written);
@@ -115,7 +116,8 @@ fn a_record_that_does_not_fit_leaves_nothing_behind() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("audit.jsonl");
-    let limited = "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact a_record_that_does_not_fit_leaves_nothing_behind";
+    let limited =
+        "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact a_record_that_does_not_fit_leaves_nothing_behind";
     let mut child = Command::new("bash");
     let child = child.args(["-c", limited]).arg(std::env::current_exe().unwrap()).env(FULL, &path);
     let output = child.output().unwrap();

@@ -99,7 +99,11 @@ impl HttpFetch for Slow {
             tokio::task::yield_now().await;
         }
         self.asked_at_a_time.set(self.asked_at_a_time.get() - 1);
-        if self.is_down.get() { Err(FetchError::TimedOut) } else { Ok(json_response(&json!({ "active": false }))) }
+        if self.is_down.get() {
+            Err(FetchError::TimedOut)
+        } else {
+            Ok(json_response(&json!({ "active": false })))
+        }
     }
 }
 
@@ -112,8 +116,7 @@ async fn verdicts(introspector: &Introspector, server: &Slow, tokens: &[String])
         }
         server.answers.set(true);
     };
-    let (judged, ()) = 
-        futures_util::future::join(futures_util::future::join_all(judged), answer).await;
+    let (judged, ()) = futures_util::future::join(futures_util::future::join_all(judged), answer).await;
     judged.into_iter().map(Result::unwrap_err).collect()
 }
 

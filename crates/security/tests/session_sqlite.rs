@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use gimmal_security::{BlockingPool, Mechanism, Principal};
 use gimmal_security::session::{
     SessionKey, SessionOptions, SessionRecord, SessionStore, SessionStoreError, Sessions, SqliteSessionStore,
 };
+use gimmal_security::{BlockingPool, Mechanism, Principal};
 use tempfile::TempDir;
 
 struct Tokio;

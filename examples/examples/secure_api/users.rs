@@ -55,8 +55,7 @@ impl ApiKeyStore for Database {
     async fn record_use(&self, id: &str, at: u64) -> Result<(), BoxError> {
         let id = id.to_owned();
         let recorded = self.ask(move |connection| {
-            let change =
-                "UPDATE api_keys SET stored = json_set(stored, '$.last_used_at', max(:at, \
+            let change = "UPDATE api_keys SET stored = json_set(stored, '$.last_used_at', max(:at, \
                  coalesce(stored ->> '$.last_used_at', 0))) WHERE id = :id";
             connection.execute(change, named_params! { ":at": at.cast_signed(), ":id": id })
         });

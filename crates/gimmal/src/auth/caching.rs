@@ -4,7 +4,8 @@ use http::{HeaderMap, HeaderValue, header};
 
 /// Says which request field a response depends on, unless it says so already.
 pub(crate) fn vary_on(headers: &mut HeaderMap, field: &'static str) {
-    let is_named = list(headers, &header::VARY).any(|named| named == "*" || named.eq_ignore_ascii_case(field));
+    let is_named =
+        list(headers, &header::VARY).any(|named| named == "*" || named.eq_ignore_ascii_case(field));
     if !is_named {
         headers.append(header::VARY, HeaderValue::from_static(field));
     }
@@ -17,7 +18,9 @@ pub(crate) fn vary_on(headers: &mut HeaderMap, field: &'static str) {
 pub(crate) fn keep_private(headers: &mut HeaderMap) {
     let is_settled = list(headers, &header::CACHE_CONTROL).any(|directive| {
         let name = directive.split('=').next().unwrap_or_default();
-        ["no-store", "private", "public", "s-maxage"].iter().any(|known| known.eq_ignore_ascii_case(name.trim()))
+        ["no-store", "private", "public", "s-maxage"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name.trim()))
     });
     if !is_settled {
         headers.append(header::CACHE_CONTROL, HeaderValue::from_static("private"));
@@ -34,7 +37,11 @@ fn list<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> impl Iterator<
 mod tests {
     use super::*;
 
-    fn after(name: header::HeaderName, values: &[&'static str], change: impl Fn(&mut HeaderMap)) -> Vec<String> {
+    fn after(
+        name: header::HeaderName,
+        values: &[&'static str],
+        change: impl Fn(&mut HeaderMap),
+    ) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(&name, HeaderValue::from_static(value));
@@ -45,9 +52,8 @@ mod tests {
 
     #[test]
     fn a_field_is_named_once() {
-        let vary = |values: &[&'static str]| {
-            after(header::VARY, values, |headers| vary_on(headers, "cookie"))
-        };
+        let vary =
+            |values: &[&'static str]| after(header::VARY, values, |headers| vary_on(headers, "cookie"));
         assert_eq!(vary(&[]), ["cookie"]);
         assert_eq!(vary(&["accept-encoding"]), ["accept-encoding", "cookie"]);
         assert_eq!(vary(&["Accept, Cookie"]), ["Accept, Cookie"]);
@@ -59,7 +65,8 @@ mod tests {
         let cached = |values: &[&'static str]| after(header::CACHE_CONTROL, values, keep_private);
         assert_eq!(cached(&[]), ["private"]);
         assert_eq!(cached(&["max-age=60"]), ["max-age=60", "private"]);
-        for own in ["no-store", "Private", "private=\"x-a\", max-age=1", "public, max-age=3600", "S-MaxAge=9"] {
+        for own in ["no-store", "Private", "private=\"x-a\", max-age=1", "public, max-age=3600", "S-MaxAge=9"]
+        {
             assert_eq!(cached(&[own]), [own]);
         }
     }

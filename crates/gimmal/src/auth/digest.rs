@@ -5,7 +5,9 @@ use std::time::Instant;
 use gimmal_security::attempts::Source;
 use gimmal_security::audit::AuditEvent;
 use gimmal_security::credentials::Credentials;
-use gimmal_security::digest::{DigestCredentials, DigestError, DigestProof, DigestQop, DigestRequest, DigestScheme, DigestUser};
+use gimmal_security::digest::{
+    DigestCredentials, DigestError, DigestProof, DigestQop, DigestRequest, DigestScheme, DigestUser,
+};
 use gimmal_security::{Mechanism, Principal};
 use http::{HeaderValue, Method};
 

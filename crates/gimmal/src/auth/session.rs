@@ -12,15 +12,16 @@ use gimmal_security::audit::AuditEvent;
 use gimmal_security::cookies::Cookies;
 use gimmal_security::csrf::{OriginCheck, OriginRequest};
 use gimmal_security::session::{
-    self, CookieAfter, SessionError, SessionKey, SessionOptions, SessionStore, SessionStoreError, SessionSummary,
+    self, CookieAfter, SessionError, SessionKey, SessionOptions, SessionStore, SessionStoreError,
+    SessionSummary,
 };
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::BoxFuture;
-use super::caching::{keep_private, vary_on};
 use super::accounts::{Accounts, LoginError, PasswordProof};
+use super::caching::{keep_private, vary_on};
 use crate::audit::Recorder;
 use crate::clock::unix_seconds;
 use crate::defence::client_address::{host, is_secure};

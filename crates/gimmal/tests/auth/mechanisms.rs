@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gimmal::auth::{
-    AccountOptions, Accounts, ApiKeyStore, Authenticator, Fetcher, MemoryApiKeys, MemoryUsers, Principal, Requirement, User,
-    UserStore,
+    AccountOptions, Accounts, ApiKeyStore, Authenticator, Fetcher, MemoryApiKeys, MemoryUsers, Principal,
+    Requirement, User, UserStore,
 };
 use gimmal::defence::{Defences, TrustedProxies};
 use gimmal::security::api_key::{ApiKey, StoredApiKey};
@@ -326,7 +326,9 @@ fn a_response_to_an_api_key_stays_out_of_shared_caches() {
     let store = MemoryApiKeys::new([StoredApiKey::new(&key, "robot", now())]);
     let app = guarded(Authenticator::new(realm()).api_keys("acme", store)).route(
         "/own",
-        get(async || Response::new("own").with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))),
+        get(async || {
+            Response::new("own").with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+        }),
     );
     let service = Service::start(app);
     let header = format!("X-API-Key: {}", key.expose().expose_secret());
@@ -389,7 +391,8 @@ fn digest_looks_up_the_secret_after_the_delay_of_an_attempt() {
     let looked_up = Arc::new(Mutex::new(None));
     let options = AccountOptions { attempts, ..AccountOptions::default() };
     let accounts = Accounts::with_options(Watched(Arc::clone(&looked_up)), options);
-    let service = Service::start(guarded(Authenticator::new(realm()).digest(&accounts, DigestScheme::new(realm()))));
+    let service =
+        Service::start(guarded(Authenticator::new(realm()).digest(&accounts, DigestScheme::new(realm()))));
     let started = Instant::now();
     let answer = service.curl(&["--digest", "--user", &format!("alice:{PASSWORD}")], "/");
     assert_eq!(answer.body, "alice by digest");

@@ -213,7 +213,10 @@ fn a_form_in_a_response_that_changes_the_session_is_taken() {
     let domain = "127.0.0.1\tFALSE\t/\tTRUE\t0\t__Host-session\t";
     std::fs::write(browser.jar.path(), format!("{domain}{}\n", "A".repeat(43))).unwrap();
     let page = browser.ask(&[], "/login");
-    assert!(page.fields("set-cookie").iter().any(|cookie| cookie.starts_with("__Host-session=;")), "{page:?}");
+    assert!(
+        page.fields("set-cookie").iter().any(|cookie| cookie.starts_with("__Host-session=;")),
+        "{page:?}"
+    );
     assert_eq!(log_in(&browser, token(&page.body)), 303);
     // A session that the page begins.
     let browser = Browser::new(&service);
@@ -230,7 +233,9 @@ fn a_form_in_a_response_that_changes_the_session_is_taken() {
 #[test]
 fn a_response_that_depends_on_a_session_stays_out_of_shared_caches() {
     let own = |value: &'static str| {
-        get(async move || Response::new("page").with_header(header::CACHE_CONTROL, HeaderValue::from_static(value)))
+        get(async move || {
+            Response::new("page").with_header(header::CACHE_CONTROL, HeaderValue::from_static(value))
+        })
     };
     let sessions = Sessions::new(MemorySessionStore::new(10), SessionOptions::default());
     let app = app(sessions.clone()).nest(

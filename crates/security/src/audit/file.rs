@@ -173,7 +173,8 @@ mod tests {
     fn a_record_after_one_that_stays_torn_has_a_line_of_its_own() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"{\"seq").unwrap();
-        let mut log = AuditFile { file: file.try_clone().unwrap(), sync: AuditSync::EachRecord, is_torn: true };
+        let mut log =
+            AuditFile { file: file.try_clone().unwrap(), sync: AuditSync::EachRecord, is_torn: true };
         log.write_record(b"{1}\n").unwrap();
         log.write_record(b"{2}\n").unwrap();
         let mut text = String::new();

@@ -159,7 +159,9 @@ impl MemorySessionStore {
     /// Ends the least lately used sessions of a label until there is room for one more.
     fn make_room_of_label(&self, label: &str, labelled: &mut Labelled) {
         loop {
-            let Some(keys) = labelled.get(label).filter(|keys| keys.len() >= self.per_label_max) else { return };
+            let Some(keys) = labelled.get(label).filter(|keys| keys.len() >= self.per_label_max) else {
+                return;
+            };
             let seen_at = |key: &SessionKey| self.shard(key).sessions.get(key).map(|record| record.seen_at);
             let Some(oldest) = keys.iter().min_by_key(|key| seen_at(key)).copied() else { return };
             let removed = self.shard(&oldest).remove(&oldest);
