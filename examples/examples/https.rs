@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use gimmal::defence::Defences;
 use gimmal::tls::TlsServerConfig;
 use gimmal::{App, Error, Request};
 use gimmal_examples::Args;
@@ -45,7 +46,9 @@ fn main() -> Result<(), Error> {
         Some((certificate, key)) => TlsServerConfig::from_pem_files(certificate, key)?,
         None => TlsServerConfig::self_signed_for_development(&["localhost", "127.0.0.1", "::1"])?,
     };
-    let mut server = args.server.server(App::new().get("/", about)).bind_tls(&args.server.addr, &tls);
+    // With the defences comes Strict-Transport-Security: browsers that were here once come by HTTPS alone.
+    let app = App::new().get("/", about).with(Defences::new());
+    let mut server = args.server.server(app).bind_tls(&args.server.addr, &tls);
     if let Some(address) = &args.redirect_addr {
         let port = args.server.addr.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(443);
         server = server.redirect_to_https(address, port);

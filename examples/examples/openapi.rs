@@ -17,7 +17,8 @@ use gimmal::{
     StatusCode, get, header,
 };
 use gimmal_examples::Args;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 use utoipa_swagger_ui::Config;
 
@@ -82,7 +83,18 @@ struct Draft {
     author: String,
     /// When it was published.
     #[schema(minimum = -3000, maximum = 3000)]
+    #[serde(deserialize_with = "whole")]
     year: i16,
+}
+
+/// To a JSON Schema an integer is any number without a fraction: `1929.0` is one, too.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i16, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    if number.fract() != 0.0 || number < f64::from(i16::MIN) || number > f64::from(i16::MAX) {
+        return Err(D::Error::custom("a whole number is wanted"));
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole, and within the range")]
+    Ok(number as i16)
 }
 
 impl Draft {

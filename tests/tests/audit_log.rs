@@ -152,6 +152,25 @@ fn a_flood_makes_few_records() {
     }
 }
 
+/// A loss of power tears the last record; the service starts again without anybody's help, and says so.
+#[test]
+fn a_server_starts_again_after_its_log_was_torn() {
+    for backend in BACKENDS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        drop(start(server(app(AuditLog::open(&path, None).unwrap()), backend)));
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, &text[..text.len() - 9]).unwrap();
+        let server = start(server(app(AuditLog::open(&path, None).unwrap()), backend));
+        assert_eq!(status(server.post("/forged").header("sec-fetch-site", "cross-site")), 403);
+        drop(server);
+        let events = events(&path);
+        assert!(events.contains(&"audit_log_repaired".to_owned()), "{events:?}");
+        assert_eq!(events.last().unwrap(), "server_stopped");
+        assert_eq!(verified(&path).sequence, events.len() as u64);
+    }
+}
+
 #[test]
 fn a_restart_goes_on_with_the_chain_and_names_what_is_unsafe() {
     let folder = tempfile::tempdir().unwrap();

@@ -314,6 +314,12 @@ impl StoredApiKey {
         self.revoked = true;
     }
 
+    /// Tells whether the key was revoked.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.revoked
+    }
+
     /// Takes note of a use at `now`, and tells whether that is worth a write to the store: once a minute at most, so
     /// that a busy key does not make every request a write.
     #[must_use]

@@ -47,6 +47,9 @@ pub enum FetchError {
     /// No answer in time.
     #[error("the server did not answer in time")]
     TimedOut,
+    /// Too many questions to that server wait for an answer; this one was not asked.
+    #[error("too many requests wait for the server's answers")]
+    Busy,
     /// A body longer than [`RESPONSE_BYTES_MAX`].
     #[error("the answer is longer than {RESPONSE_BYTES_MAX} bytes")]
     TooLarge,

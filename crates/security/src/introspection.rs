@@ -1,8 +1,10 @@
 //! Opaque access tokens, judged by the authorisation server that issued them (RFC 7662).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest;
+use futures_util::lock::Mutex as AsyncMutex;
 use http::{StatusCode, Uri};
 use serde_json::{Map, Value};
 
@@ -26,11 +28,23 @@ pub struct IntrospectionOptions {
     pub inactive_seconds: u64,
     /// Answers of each of the two kinds that are kept; the first that came make room. Default: 10 000.
     pub cache_entries_max: usize,
+    /// Questions to the authorisation server at a time, over all cores. The same token is never asked for twice at a
+    /// time. Default: 16.
+    pub requests_max: usize,
+    /// Requests that wait for an answer of the authorisation server; more are refused as
+    /// [`TokenError::Unavailable`] at once. Default: 256.
+    pub waiting_max: usize,
 }
 
 impl Default for IntrospectionOptions {
     fn default() -> Self {
-        Self { active_seconds_max: 60, inactive_seconds: 10, cache_entries_max: 10_000 }
+        Self {
+            active_seconds_max: 60,
+            inactive_seconds: 10,
+            cache_entries_max: 10_000,
+            requests_max: 16,
+            waiting_max: 256,
+        }
     }
 }
 
@@ -44,7 +58,51 @@ struct Cache {
     inactive: ExpiringMap<TokenHash, ()>,
 }
 
+/// What the authorisation server said of a token.
+type Answer = Result<Map<String, Value>, FetchError>;
+
+/// One of the questions that are asked at a time. A token always takes the same lane.
+#[derive(Debug, Default)]
+struct Lane {
+    /// Held by the one caller that asks.
+    asking: AsyncMutex<()>,
+    last: Mutex<Last>,
+}
+
+/// The last answer that came on a lane.
+#[derive(Debug, Default)]
+struct Last {
+    number: u64,
+    answer: Option<(TokenHash, Answer)>,
+}
+
+impl Lane {
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An answer that came since `number` and that is good for this token, too: one about itself, or that there is no
+    /// answer to be had.
+    fn answer_since(&self, number: u64, hash: &TokenHash) -> Option<Answer> {
+        let last = self.last();
+        let (about, answer) = last.answer.as_ref().filter(|_| last.number != number)?;
+        (about == hash || answer.is_err()).then(|| answer.clone())
+    }
+}
+
+/// A place among those who wait for an answer.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Asks an authorisation server about opaque tokens.
+///
+/// A flood of invented tokens reaches that server as [`IntrospectionOptions::requests_max`] questions at a time. What is
+/// in the cache is judged meanwhile without it.
 ///
 /// ```
 /// # use gimmal_security::{FetchError, HttpFetch, SecretString};
@@ -73,6 +131,8 @@ pub struct Introspector {
     client_prefix: Option<String>,
     roles_path: Vec<String>,
     cache: Mutex<Cache>,
+    lanes: Box<[Lane]>,
+    waiting: AtomicUsize,
 }
 
 impl Introspector {
@@ -101,6 +161,8 @@ impl Introspector {
                 active: ExpiringMap::new(options.cache_entries_max),
                 inactive: ExpiringMap::new(options.cache_entries_max),
             }),
+            lanes: (0..options.requests_max.max(1)).map(|_| Lane::default()).collect(),
+            waiting: AtomicUsize::new(0),
         })
     }
 
@@ -182,16 +244,10 @@ impl Introspector {
     ) -> Result<Map<String, Value>, TokenError> {
         let mut hash: TokenHash = [0; 32];
         hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        {
-            let cache = self.cache();
-            if let Some(claims) = cache.active.get(&hash, now) {
-                return Ok(claims.clone());
-            }
-            if cache.inactive.get(&hash, now).is_some() {
-                return Err(TokenError::Inactive);
-            }
+        if let Some(known) = self.known(&hash, now) {
+            return known;
         }
-        let claims = self.introspect(token, now, fetch).await.map_err(TokenError::Unavailable)?;
+        let claims = self.answer(token, &hash, now, fetch).await.map_err(TokenError::Unavailable)?;
         let mut cache = self.cache();
         if claims.get("active") != Some(&Value::Bool(true)) {
             cache.inactive.insert(hash, (), now.saturating_add(self.options.inactive_seconds));
@@ -203,15 +259,44 @@ impl Introspector {
         Ok(claims)
     }
 
-    async fn introspect<F: HttpFetch>(
-        &self,
-        token: &str,
-        now: u64,
-        fetch: &F,
-    ) -> Result<Map<String, Value>, FetchError> {
+    /// What the cache says of a token.
+    fn known(&self, hash: &TokenHash, now: u64) -> Option<Result<Map<String, Value>, TokenError>> {
+        let cache = self.cache();
+        match cache.active.get(hash, now) {
+            Some(claims) => Some(Ok(claims.clone())),
+            None => cache.inactive.get(hash, now).map(|()| Err(TokenError::Inactive)),
+        }
+    }
+
+    /// The server's answer, in turn: to this call, or to another one that asked the same meanwhile.
+    async fn answer<F: HttpFetch>(&self, token: &str, hash: &TokenHash, now: u64, fetch: &F) -> Answer {
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _place = Place(&self.waiting);
+        if waiting >= self.options.waiting_max {
+            return Err(FetchError::Busy);
+        }
+        let [first, second, ..] = *hash;
+        let lane = &self.lanes[usize::from(u16::from_be_bytes([first, second])) % self.lanes.len()];
+        let number = lane.last().number;
+        let _asking = lane.asking.lock().await;
+        if let Some(answer) = lane.answer_since(number, hash) {
+            return answer;
+        }
+        let answer = self.introspect(token, now, fetch).await;
+        let mut last = lane.last();
+        last.number += 1;
+        last.answer = Some((*hash, answer.clone()));
+        answer
+    }
+
+    async fn introspect<F: HttpFetch>(&self, token: &str, now: u64, fetch: &F) -> Answer {
         let form = [("token", token), ("token_type_hint", "access_token")];
-        let request = self.client.post_form(&self.endpoint, &self.issuer, &form, now)?;
-        let response = send(fetch, request).await?;
+        let ask = || self.client.post_form(&self.endpoint, &self.issuer, &form, now);
+        let response = match send(fetch, ask()?).await {
+            // The server may have closed a connection that was kept open; to ask once more changes nothing there.
+            Err(FetchError::Unreachable(_)) => send(fetch, ask()?).await?,
+            answer => answer?,
+        };
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status().as_u16()));
         }

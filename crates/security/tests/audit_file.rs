@@ -55,6 +55,81 @@ fn a_log_that_is_not_whole_is_not_gone_on_with() {
     assert!(matches!(AuditLog::open(folder.path(), None), Err(AuditOpenError::Open(_))));
 }
 
+/// As a loss of power leaves it.
+#[test]
+fn a_torn_last_record_keeps_no_service_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, aside] = ["audit.jsonl", "audit.jsonl.torn"].map(|name| folder.path().join(name));
+    write(&path, None, 3);
+    let whole = fs::read_to_string(&path).unwrap();
+    let torn = whole.lines().nth(2).unwrap();
+    let kept = whole.len() - torn.len() - 1;
+    let mut kept_aside = String::new();
+    // Whatever of the record has reached the disk: a byte, a half, or all but its line end.
+    for len in [1, torn.len() / 2, torn.len()] {
+        fs::write(&path, &whole[..kept + len]).unwrap();
+        assert_eq!(write(&path, None, 1).head().sequence, 4, "two whole ones, the repair, and a new one");
+        let text = fs::read_to_string(&path).unwrap();
+        let repair = text.lines().nth(2).unwrap();
+        assert!(repair.contains("\"event\":\"audit_log_repaired\""), "{repair}");
+        assert!(repair.contains(&format!("\"bytes\":{len},")), "{repair}");
+        kept_aside += &format!("{}\n", &torn[..len]);
+        assert_eq!(fs::read_to_string(&aside).unwrap(), kept_aside);
+        assert_eq!(fs::metadata(&aside).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(command(&[path.to_str().unwrap()]).0, 0);
+    }
+    // A whole file of one torn record.
+    fs::write(&path, torn).unwrap();
+    assert_eq!(write(&path, None, 0).head().sequence, 1);
+}
+
+/// A record that was changed may be evidence, whatever stands behind it; so may what is too long for a record.
+#[test]
+fn a_torn_last_record_hides_no_other_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    write(&path, None, 3);
+    let whole = fs::read_to_string(&path).unwrap();
+    let changed = format!("{}{{\"seq", whole.replace("account 1", "account 7"));
+    let long = format!("{whole}{}", "x".repeat(70_000));
+    for broken in [changed, long, "x".repeat(70_000), format!("{whole}torn\n")] {
+        fs::write(&path, &broken).unwrap();
+        assert!(matches!(AuditLog::open(&path, None), Err(AuditOpenError::Broken(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), broken, "it is left as it was");
+    }
+    assert!(!folder.path().join("audit.jsonl.torn").exists());
+}
+
+/// The disk is full, here by a limit to the size of files: what is written is whole, and a restart goes on with it.
+#[test]
+fn a_record_that_does_not_fit_leaves_nothing_behind() {
+    const FULL: &str = "GIMMAL_TEST_LOG_ON_A_FULL_DISK";
+    if let Some(path) = std::env::var_os(FULL) {
+        let log = AuditLog::open(&path, None).unwrap();
+        let event = AuditEvent::LockedOut { account: Some("somebody"), seconds: 60 };
+        let written =
+            (0..100).filter(|_| log.record(&AuditRecord::new(event.clone()), SystemTime::now()).is_ok());
+        let written = written.count();
+        assert!((1..100).contains(&written), "{written}");
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), written);
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let limited =
+        "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact a_record_that_does_not_fit_leaves_nothing_behind";
+    let mut child = Command::new("bash");
+    let child = child.args(["-c", limited]).arg(std::env::current_exe().unwrap()).env(FULL, &path);
+    let output = child.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.ends_with("}\n") && text.len() <= 8192, "{}", text.len());
+    let written = text.lines().count() as u64;
+    assert_eq!(write(&path, None, 1).head().sequence, written + 1);
+    assert!(!folder.path().join("audit.jsonl.torn").exists());
+    assert_eq!(command(&[path.to_str().unwrap()]).0, 0);
+}
+
 #[test]
 fn the_command_names_the_line_that_was_changed() {
     let folder = tempfile::tempdir().unwrap();

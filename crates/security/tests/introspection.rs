@@ -80,6 +80,87 @@ async fn answers_are_cached_until_the_token_expires() {
     assert_eq!((verdict, server.request_count()), (Err(TokenError::Expired), 2));
 }
 
+/// A server that answers when it is told to.
+#[derive(Default)]
+struct Slow {
+    asked: Cell<usize>,
+    asked_at_a_time: Cell<usize>,
+    most_at_a_time: Cell<usize>,
+    answers: Cell<bool>,
+    is_down: Cell<bool>,
+}
+
+impl HttpFetch for Slow {
+    async fn fetch(&self, _: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, FetchError> {
+        self.asked.set(self.asked.get() + 1);
+        self.asked_at_a_time.set(self.asked_at_a_time.get() + 1);
+        self.most_at_a_time.set(self.most_at_a_time.get().max(self.asked_at_a_time.get()));
+        while !self.answers.get() {
+            tokio::task::yield_now().await;
+        }
+        self.asked_at_a_time.set(self.asked_at_a_time.get() - 1);
+        if self.is_down.get() {
+            Err(FetchError::TimedOut)
+        } else {
+            Ok(json_response(&json!({ "active": false })))
+        }
+    }
+}
+
+/// Judges all tokens at once; the server answers when all that is going to be asked was asked.
+async fn verdicts(introspector: &Introspector, server: &Slow, tokens: &[String]) -> Vec<TokenError> {
+    let judged = tokens.iter().map(|token| introspector.validate(token, None, NOW, server));
+    let answer = async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        server.answers.set(true);
+    };
+    let (judged, ()) = futures_util::future::join(futures_util::future::join_all(judged), answer).await;
+    judged.into_iter().map(Result::unwrap_err).collect()
+}
+
+/// A flood must not be handed on to the provider as it comes.
+#[tokio::test]
+async fn a_flood_of_invented_tokens_asks_the_provider_few_at_a_time() {
+    let options = IntrospectionOptions { requests_max: 4, waiting_max: 50, ..Default::default() };
+    let (introspector, server) = (introspector(options), Slow::default());
+    let tokens: Vec<_> = (0..200).map(|number| format!("invented-{number}")).collect();
+    let verdicts = verdicts(&introspector, &server, &tokens).await;
+    let refused = verdicts.iter().filter(|verdict| **verdict == TokenError::Unavailable(FetchError::Busy));
+    assert_eq!((refused.count(), server.asked.get()), (150, 50));
+    assert!(server.most_at_a_time.get() <= 4, "{}", server.most_at_a_time.get());
+    // Who gives up makes room again.
+    assert_eq!(introspector.validate("another", None, NOW, &server).await.unwrap_err(), TokenError::Inactive);
+}
+
+/// Many requests with one token, and an answer that may not be kept.
+#[tokio::test]
+async fn requests_with_one_token_share_one_question() {
+    let options = IntrospectionOptions { cache_entries_max: 0, ..Default::default() };
+    let (introspector, server) = (introspector(options), Slow::default());
+    let verdicts = verdicts(&introspector, &server, &vec!["one".to_owned(); 100]).await;
+    assert!(verdicts.iter().all(|verdict| *verdict == TokenError::Inactive), "{verdicts:?}");
+    assert_eq!(server.asked.get(), 1);
+    let _ = introspector.validate("one", None, NOW, &server).await;
+    assert_eq!(server.asked.get(), 2, "whoever comes later asks anew");
+}
+
+/// Those who wait behind a question that found no server do not each wait for the next.
+#[tokio::test]
+async fn a_provider_that_is_down_is_found_out_once() {
+    let options = IntrospectionOptions { requests_max: 1, ..Default::default() };
+    let (introspector, server) = (introspector(options), Slow::default());
+    server.is_down.set(true);
+    let tokens: Vec<_> = (0..100).map(|number| format!("token-{number}")).collect();
+    let verdicts = verdicts(&introspector, &server, &tokens).await;
+    let down = TokenError::Unavailable(FetchError::TimedOut);
+    assert!(verdicts.iter().all(|verdict| *verdict == down), "{verdicts:?}");
+    assert_eq!(server.asked.get(), 1);
+    server.is_down.set(false);
+    assert_eq!(introspector.validate("later", None, NOW, &server).await.unwrap_err(), TokenError::Inactive);
+}
+
 /// A revoked token is refused once the cached answer is old.
 #[tokio::test]
 async fn replay_after_revocation() {

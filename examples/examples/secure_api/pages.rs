@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use askama::Template;
+use gimmal::audit::{Audit, AuditEvent};
 use gimmal::auth::{
-    Accounts, Authenticator, Authorizer, Login, Principal, Realm, Requirement, Session, Sessions,
+    Accounts, Authenticator, Authorizer, Login, Mechanism, Principal, Realm, Requirement, Session, Sessions,
 };
 use gimmal::defence::{CsrfToken, Nonce, Quota, RateLimit};
 use gimmal::files::Embedded;
@@ -152,8 +153,11 @@ async fn log_out(session: Session) -> Redirect {
     Redirect::see_other("/login")
 }
 
-async fn log_out_everywhere(session: Session) -> Result<Redirect, Error> {
-    session.log_out_everywhere().await?;
+/// Everywhere is wherever somebody acts in the user's name: programs with API keys are out, too.
+async fn log_out_everywhere(account: Account) -> Result<Redirect, Error> {
+    let keys = account.database.remove_keys_of(account.principal.id()).await?;
+    account.record_revoked(&keys);
+    account.session.log_out_everywhere().await?;
     Ok(Redirect::see_other("/login"))
 }
 
@@ -175,6 +179,7 @@ struct Account {
     principal: Principal,
     session: Session,
     database: State<Database>,
+    audit: Audit,
 }
 
 impl FromRequest for Account {
@@ -184,13 +189,20 @@ impl FromRequest for Account {
             principal: Principal::from_request(request).await?,
             session: Session::from_request(request).await?,
             database: State::from_request(request).await?,
+            audit: Audit::from_request(request).await?,
         })
     }
 }
 
 impl Account {
+    fn record_revoked(&self, keys: &[String]) {
+        for key in keys {
+            self.audit.record(AuditEvent::ApiKeyRevoked { key });
+        }
+    }
+
     async fn page(&self, new_key: &str, complaint: &str) -> Result<Html<String>, Error> {
-        let Self { frame, principal, session, database } = self;
+        let Self { frame, principal, session, database, .. } = self;
         let sessions = session.list().await?.len();
         let keys = database.keys_of(principal.id()).await?;
         Ok(Html(AccountPage { frame, principal, sessions, keys, new_key, complaint }.render()?))
@@ -222,8 +234,11 @@ async fn change_password(
         return Ok((refused.status(), account.page("", &refused.to_string()).await?).into_response());
     }
     let hash = accounts.hash(form.new).await?;
-    account.database.set_password(name, &hash).await?;
-    // Whoever knew the old password is out, too.
+    let keys = account.database.change_password(name, &hash).await?;
+    account.record_revoked(&keys);
+    account.audit.record(AuditEvent::CredentialChanged { account: name, mechanism: Mechanism::Password });
+    // Whoever knew the old password is out, too: by a session or by a key. The password comes first: a login with the
+    // old one that is under way now ends itself.
     account.session.log_out_everywhere().await?;
     Ok(Redirect::see_other("/login").into_response())
 }

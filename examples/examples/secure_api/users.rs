@@ -3,7 +3,7 @@
 use gimmal::BoxError;
 use gimmal::auth::{ApiKeyStore, User, UserStore};
 use gimmal::security::api_key::StoredApiKey;
-use rusqlite::{OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, named_params};
 
 use crate::database::{Database, DatabaseError};
 
@@ -23,8 +23,13 @@ impl UserStore for Database {
         Ok(user.await?)
     }
 
-    async fn set_password_hash(&self, id: &str, hash: &str) -> Result<(), BoxError> {
-        Ok(self.set_password(id, hash).await?)
+    async fn replace_password_hash(&self, id: &str, old: &str, new: &str) -> Result<bool, BoxError> {
+        let (id, old, new) = (id.to_owned(), old.to_owned(), new.to_owned());
+        let replaced = self.ask(move |connection| {
+            let change = "UPDATE users SET password_hash = :new WHERE name = :name AND password_hash = :old";
+            connection.execute(change, named_params! { ":new": new, ":name": id, ":old": old })
+        });
+        Ok(replaced.await? == 1)
     }
 }
 
@@ -45,16 +50,40 @@ impl ApiKeyStore for Database {
         let key: StoredApiKey = serde_json::from_str(&stored)?;
         Ok(Some(key.with_role(role).with_attribute("department", department)))
     }
+
+    /// Changes the time alone: a key that was deleted since it was found stays deleted.
+    async fn record_use(&self, id: &str, at: u64) -> Result<(), BoxError> {
+        let id = id.to_owned();
+        let recorded = self.ask(move |connection| {
+            let change = "UPDATE api_keys SET stored = json_set(stored, '$.last_used_at', max(:at, \
+                 coalesce(stored ->> '$.last_used_at', 0))) WHERE id = :id";
+            connection.execute(change, named_params! { ":at": at.cast_signed(), ":id": id })
+        });
+        recorded.await?;
+        Ok(())
+    }
 }
 
 impl Database {
-    pub(crate) async fn set_password(&self, name: &str, hash: &str) -> Result<(), DatabaseError> {
+    /// Sets a new password, and deletes the API keys that were made under the old one. Gives their ids.
+    pub(crate) async fn change_password(&self, name: &str, hash: &str) -> Result<Vec<String>, DatabaseError> {
         let (name, hash) = (name.to_owned(), hash.to_owned());
         let changed = self.ask(move |connection| {
+            // Both or neither.
+            let transaction = connection.unchecked_transaction()?;
             let change = "UPDATE users SET password_hash = :hash WHERE name = :name";
-            connection.execute(change, named_params! { ":hash": hash, ":name": name })
+            transaction.execute(change, named_params! { ":hash": hash, ":name": name })?;
+            let keys = delete_keys_of(&transaction, &name)?;
+            transaction.commit()?;
+            Ok(keys)
         });
-        changed.await.map(|_| ())
+        changed.await
+    }
+
+    /// Deletes all API keys of an owner, and gives their ids.
+    pub(crate) async fn remove_keys_of(&self, owner: &str) -> Result<Vec<String>, DatabaseError> {
+        let owner = owner.to_owned();
+        self.ask(move |connection| delete_keys_of(connection, &owner)).await
     }
 
     pub(crate) async fn add_key(&self, key: &StoredApiKey) -> Result<(), DatabaseError> {
@@ -87,4 +116,9 @@ impl Database {
         });
         removed.await.map(|_| ())
     }
+}
+
+fn delete_keys_of(connection: &Connection, owner: &str) -> rusqlite::Result<Vec<String>> {
+    let mut deletion = connection.prepare_cached("DELETE FROM api_keys WHERE owner = :owner RETURNING id")?;
+    deletion.query_map(named_params! { ":owner": owner }, |row| row.get(0))?.collect()
 }

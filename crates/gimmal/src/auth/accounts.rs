@@ -138,6 +138,13 @@ struct Inner {
     hashes_waiting_max: usize,
 }
 
+/// A password that was right, and the stored hash that it matched.
+pub(super) struct PasswordProof {
+    pub(super) name: String,
+    pub(super) password: SecretString,
+    pub(super) hash: String,
+}
+
 /// A place among those who wait for their turn to hash.
 struct Place<'a>(&'a AtomicUsize);
 
@@ -213,7 +220,7 @@ impl Accounts {
         blocking(work).await.map_err(|_| LoginError::Busy)
     }
 
-    /// Proves a user by a password.
+    /// Proves a user by a password. Gives the stored hash that it matched, too.
     pub(super) async fn log_in(
         &self,
         name: &str,
@@ -221,7 +228,7 @@ impl Accounts {
         device: Option<DeviceId>,
         mechanism: Mechanism,
         recorder: &Recorder,
-    ) -> Result<Principal, LoginError> {
+    ) -> Result<(Principal, String), LoginError> {
         let name = &*self.0.store.canonical(name);
         let source = Source { account: name, address: recorder.address(), device };
         let attempt = self.0.attempts.begin(source, Some(&password), Instant::now());
@@ -244,7 +251,7 @@ impl Accounts {
         password: SecretString,
         mechanism: Mechanism,
         recorder: &Recorder,
-    ) -> Result<Principal, LoginError> {
+    ) -> Result<(Principal, String), LoginError> {
         let user = self.0.store.find(name).await.map_err(LoginError::Store)?;
         let stored = user.as_ref().and_then(|user| user.password_hash.clone());
         // A form is sent once, so there is nothing to be gained.
@@ -252,7 +259,7 @@ impl Accounts {
         if let (Some(verified), Some(user), Some(stored)) = (verified, &user, &stored)
             && verified.contains(&user.id, stored, &password, Instant::now())
         {
-            return Ok(user.clone().principal(mechanism, unix_seconds()));
+            return Ok((user.clone().principal(mechanism, unix_seconds()), stored.clone()));
         }
         let given = password.clone();
         let looked_at = stored.clone();
@@ -261,14 +268,27 @@ impl Accounts {
             return Err(LoginError::Wrong);
         };
         let stored = match verdict {
-            Ok(Verdict::RightRehash(hash)) => self.replace_hash(&user, hash).await.unwrap_or(stored),
+            Ok(Verdict::RightRehash(new)) => self.replace_hash(&user, &stored, new).await.unwrap_or(stored),
             _ => stored,
         };
         if let Some(verified) = verified {
             verified.insert(&user.id, &stored, &password, Instant::now());
         }
         recorder.record(AuditEvent::LoginSucceeded { mechanism }, Some(&user.id));
-        Ok(user.principal(mechanism, unix_seconds()))
+        Ok((user.principal(mechanism, unix_seconds()), stored))
+    }
+
+    /// Tells whether a password that was right a moment ago is still right.
+    pub(super) async fn is_still_right(&self, proof: &PasswordProof) -> Result<bool, LoginError> {
+        let user = self.0.store.find(&proof.name).await.map_err(LoginError::Store)?;
+        let Some(stored) = user.and_then(|user| user.password_hash) else { return Ok(false) };
+        if stored == proof.hash {
+            return Ok(true);
+        }
+        // Changed, or hashed anew by another login with the same password.
+        let (password, looked_at) = (proof.password.clone(), stored);
+        let verdict = self.in_turn(move |passwords| passwords.verify(&password, Some(&looked_at))).await?;
+        self.is_right(&proof.name, &verdict)
     }
 
     /// Whether the password was right. A stored hash that is of no use is the operator's to see, and refuses.
@@ -285,9 +305,9 @@ impl Accounts {
     }
 
     /// Stores a new hash of a password that was right. If that fails, the old one goes on to serve.
-    async fn replace_hash(&self, user: &User, hash: String) -> Option<String> {
-        match self.0.store.set_password_hash(&user.id, &hash).await {
-            Ok(()) => Some(hash),
+    async fn replace_hash(&self, user: &User, old: &str, new: String) -> Option<String> {
+        match self.0.store.replace_password_hash(&user.id, old, &new).await {
+            Ok(is_replaced) => is_replaced.then_some(new),
             Err(error) => {
                 tracing::warn!(
                     error = &*error as &dyn std::error::Error,

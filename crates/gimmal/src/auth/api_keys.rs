@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use gimmal_security::api_key::{ApiKey, ApiKeyError, StoredApiKey};
 use gimmal_security::{Mechanism, Principal};
@@ -18,9 +18,12 @@ pub trait ApiKeyStore: Send + Sync + 'static {
     /// The key of that id; `None` if there is none.
     fn find(&self, id: &str) -> impl Future<Output = Result<Option<StoredApiKey>, BoxError>>;
 
-    /// Stores when a key was last used: once a minute at most. Without it that is not kept.
-    fn record_use(&self, key: &StoredApiKey) -> impl Future<Output = Result<(), BoxError>> {
-        let _ = key;
+    /// Stores that a key was used `at` seconds since 1970; once a minute at most.
+    ///
+    /// Change this time alone: a key that was revoked or removed since it was found must stay so. Without this method
+    /// the time is not kept.
+    fn record_use(&self, id: &str, at: u64) -> impl Future<Output = Result<(), BoxError>> {
+        let _ = (id, at);
         async { Ok(()) }
     }
 }
@@ -28,7 +31,7 @@ pub trait ApiKeyStore: Send + Sync + 'static {
 /// A store whose type is known to itself alone.
 trait DynApiKeyStore: Send + Sync {
     fn find<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<StoredApiKey>, BoxError>>;
-    fn record_use<'a>(&'a self, key: &'a StoredApiKey) -> BoxFuture<'a, Result<(), BoxError>>;
+    fn record_use<'a>(&'a self, id: &'a str, at: u64) -> BoxFuture<'a, Result<(), BoxError>>;
 }
 
 impl<S: ApiKeyStore> DynApiKeyStore for S {
@@ -36,8 +39,8 @@ impl<S: ApiKeyStore> DynApiKeyStore for S {
         Box::pin(ApiKeyStore::find(self, id))
     }
 
-    fn record_use<'a>(&'a self, key: &'a StoredApiKey) -> BoxFuture<'a, Result<(), BoxError>> {
-        Box::pin(ApiKeyStore::record_use(self, key))
+    fn record_use<'a>(&'a self, id: &'a str, at: u64) -> BoxFuture<'a, Result<(), BoxError>> {
+        Box::pin(ApiKeyStore::record_use(self, id, at))
     }
 }
 
@@ -52,9 +55,31 @@ impl MemoryApiKeys {
         Self(RwLock::new(keys.into_iter().map(|key| (key.id().to_owned(), key)).collect()))
     }
 
-    /// Adds a key, or puts it in the place of the one with its id: as after a rotation.
-    pub fn insert(&self, key: StoredApiKey) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(key.id().to_owned(), key);
+    /// Adds a key, or replaces the one with its id, as after a rotation.
+    ///
+    /// A key that was revoked stays revoked, whatever replaces it: the new one may be made from an older copy.
+    pub fn insert(&self, mut key: StoredApiKey) {
+        let mut keys = self.keys_mut();
+        if keys.get(key.id()).is_some_and(StoredApiKey::is_revoked) {
+            key.revoke();
+        }
+        keys.insert(key.id().to_owned(), key);
+    }
+
+    /// Revokes the key of that id for good; `false` if there is none.
+    pub fn revoke(&self, id: &str) -> bool {
+        self.keys_mut().get_mut(id).map(StoredApiKey::revoke).is_some()
+    }
+
+    /// Revokes all keys of an owner for good, and gives their number: as when the owner's password changes.
+    pub fn revoke_all_of(&self, owner: &str) -> usize {
+        let mut keys = self.keys_mut();
+        let of_owner = keys.values_mut().filter(|key| key.owner() == owner && !key.is_revoked());
+        of_owner.map(StoredApiKey::revoke).count()
+    }
+
+    fn keys_mut(&self) -> RwLockWriteGuard<'_, HashMap<String, StoredApiKey>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -63,8 +88,10 @@ impl ApiKeyStore for MemoryApiKeys {
         Ok(self.0.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned())
     }
 
-    async fn record_use(&self, key: &StoredApiKey) -> Result<(), BoxError> {
-        self.insert(key.clone());
+    async fn record_use(&self, id: &str, at: u64) -> Result<(), BoxError> {
+        if let Some(key) = self.keys_mut().get_mut(id) {
+            let _ = key.record_use(at);
+        }
         Ok(())
     }
 }
@@ -95,8 +122,10 @@ impl ApiKeys {
         let stored = self.store.find(key.id()).await.map_err(Rejection::Unavailable)?;
         let mut stored = stored.ok_or_else(|| refused(ApiKeyError::Wrong))?;
         let principal = stored.verify(&key, unix_seconds()).map_err(refused)?;
-        if stored.record_use(unix_seconds())
-            && let Err(error) = self.store.record_use(&stored).await
+        let now = unix_seconds();
+        // The copy is dropped: what is stored may have been revoked since it was made.
+        if stored.record_use(now)
+            && let Err(error) = self.store.record_use(stored.id(), now).await
         {
             tracing::warn!(error = &*error as &dyn std::error::Error, "the use of an API key was not stored");
         }

@@ -17,6 +17,7 @@ use http::{Method, StatusCode, header};
 
 use super::accounts::Accounts;
 use super::api_keys::{ApiKeyStore, ApiKeys};
+use super::caching::{keep_private, vary_on};
 use super::digest::{Answer, Digest};
 use super::fetcher::Fetcher;
 use super::guard::Refused;
@@ -223,7 +224,7 @@ impl Authenticator {
                 let (name, password) = basic.into_parts();
                 let recorder = Recorder::of(request).await;
                 let proved = accounts.log_in(&name, password, None, Mechanism::Basic, &recorder).await;
-                proved.map(Proved::from).map_err(Rejection::Login)
+                proved.map(|(principal, _)| principal.into()).map_err(Rejection::Login)
             }
             _ if credentials.is("Bearer") => self.by_token(request, sent).await.map(Proved::from),
             _ => Err(refused("the authentication scheme is not offered")),
@@ -277,6 +278,26 @@ impl Authenticator {
         self.offer(self.is_confidential(request).await).refuse(rejection)
     }
 
+    /// Tells caches by which fields who asks was proved, or was not, and keeps what is for one of them out of shared ones.
+    ///
+    /// Of itself a shared cache spares only responses to `Authorization` (RFC 9111, section 3.5).
+    fn name_dependence(&self, response: &mut Response, is_proved: bool) {
+        let headers = response.headers_mut();
+        if self.is_authorization_read() {
+            vary_on(headers, "authorization");
+        }
+        if self.api_keys.is_some() {
+            vary_on(headers, "x-api-key");
+        }
+        if is_proved {
+            keep_private(headers);
+        }
+    }
+
+    fn is_authorization_read(&self) -> bool {
+        self.basic.is_some() || self.digest.is_some() || self.api_keys.is_some() || self.tokens.are_taken()
+    }
+
     /// Adds to a refusal from within what it has to say to the client.
     fn complete(&self, response: &mut Response, principal: Option<Mechanism>, is_confidential: bool) {
         if response.status() == StatusCode::UNAUTHORIZED
@@ -300,12 +321,12 @@ impl Authenticator {
 impl Middleware for Authenticator {
     fn handle(self: Rc<Self>, mut request: Request, next: Next) -> LocalFuture<Response> {
         LocalFuture::new(async move {
-            let answer = match self.authenticate(&mut request).await {
+            let (answer, is_proved) = match self.authenticate(&mut request).await {
                 Ok(Some(Proved { principal, answer })) => {
                     request.extensions_mut().insert(principal);
-                    answer
+                    (answer, true)
                 }
-                Ok(None) => None,
+                Ok(None) => (None, false),
                 Err(rejection) => return self.refuse(&request, rejection).await,
             };
             let mechanism = request.extensions().get::<Principal>().map(Principal::mechanism);
@@ -316,6 +337,7 @@ impl Middleware for Authenticator {
                 return Redirect::see_other(login).into_response();
             }
             self.complete(&mut response, mechanism, is_confidential);
+            self.name_dependence(&mut response, is_proved);
             match answer {
                 Some(answer) => answer.prove(response).await.unwrap_or_else(IntoResponse::into_response),
                 None => response,

@@ -90,7 +90,7 @@ impl Authorizer {
 impl FromRequest for Authorizer {
     async fn from_request(request: &mut Request) -> Result<Self, Error> {
         Ok(Self {
-            principal: request.extensions().get::<Principal>().cloned(),
+            principal: Principal::from_request_optional(request).await?,
             roles: State(request.state().unwrap_or_else(|| Rc::new(Arc::clone(&NO_ROLES)))),
             recorder: Recorder::of(request).await,
             method: request.method().clone(),

@@ -5,12 +5,15 @@ use std::time::Instant;
 use gimmal_security::attempts::Source;
 use gimmal_security::audit::AuditEvent;
 use gimmal_security::credentials::Credentials;
-use gimmal_security::digest::{DigestError, DigestProof, DigestQop, DigestRequest, DigestScheme, DigestUser};
+use gimmal_security::digest::{
+    DigestCredentials, DigestError, DigestProof, DigestQop, DigestRequest, DigestScheme, DigestUser,
+};
 use gimmal_security::{Mechanism, Principal};
 use http::{HeaderValue, Method};
 
 use super::accounts::{Accounts, LoginError};
 use super::offer::Rejection;
+use super::users::User;
 use crate::audit::Recorder;
 use crate::body::{Body, BodyError};
 use crate::clock::unix_seconds;
@@ -42,24 +45,20 @@ impl Digest {
     ) -> Result<(Principal, Answer), Rejection> {
         let credentials = self.scheme.read(credentials).map_err(rejection)?;
         let with_body = credentials.qop() == DigestQop::AuthInt;
-        // The body is read first: between the look-up of the secret and its use nothing may wait.
         let body = if with_body { take_body(request).await? } else { bytes::Bytes::new() };
-        let (found, name) = match credentials.user() {
-            DigestUser::Name(name) => {
-                let name = self.accounts.store().canonical(name).into_owned();
-                (self.accounts.store().find(&name).await, name)
-            }
-            DigestUser::Hash(hash) => {
-                let found = self.accounts.store().find_by_userhash(hash, credentials.algorithm()).await;
-                let id = found.as_ref().ok().and_then(Option::as_ref).map(|user| user.id.clone());
-                (found, id.unwrap_or_else(|| hash.clone()))
-            }
-        };
-        let user = found.map_err(|error| Rejection::Login(LoginError::Store(error)))?;
+        let name = self.account(&credentials).await?;
         let source = Source { account: &name, address: recorder.address(), device: None };
         let attempts = self.accounts.attempts();
         let attempt = attempts.begin(source, None, Instant::now());
         self.accounts.heed(attempt.decision(), &name, recorder).await.map_err(Rejection::Login)?;
+        // After the body and the delay: a secret that was changed or withdrawn meanwhile proves nothing.
+        let user = match self.find(&credentials).await {
+            Ok(user) => user,
+            Err(failed) => {
+                attempts.abandoned(attempt, Instant::now());
+                return Err(failed);
+            }
+        };
         let secret = user.as_ref().and_then(|user| user.digest_secret(credentials.algorithm()));
         let asked =
             DigestRequest { method: request.method().as_str(), target: request.target(), body: &body };
@@ -83,6 +82,28 @@ impl Digest {
                 Err(rejection(DigestError::Wrong))
             }
         }
+    }
+}
+
+impl Digest {
+    /// The account under which the attempt counts. A hashed name that nobody has stands for itself.
+    async fn account(&self, credentials: &DigestCredentials) -> Result<String, Rejection> {
+        match credentials.user() {
+            DigestUser::Name(name) => Ok(self.accounts.store().canonical(name).into_owned()),
+            DigestUser::Hash(hash) => {
+                Ok(self.find(credentials).await?.map_or_else(|| hash.clone(), |user| user.id))
+            }
+        }
+    }
+
+    /// Looks up the user whom the credentials name.
+    async fn find(&self, credentials: &DigestCredentials) -> Result<Option<User>, Rejection> {
+        let store = self.accounts.store();
+        let found = match credentials.user() {
+            DigestUser::Name(name) => store.find(&store.canonical(name)).await,
+            DigestUser::Hash(hash) => store.find_by_userhash(hash, credentials.algorithm()).await,
+        };
+        found.map_err(|error| Rejection::Login(LoginError::Store(error)))
     }
 }
 

@@ -1,9 +1,13 @@
 //! What asks other servers: for keys, for the state of tokens, for logins.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gimmal_http::Limits;
-use gimmal_runtime::blocking;
+use gimmal_runtime::{Core, blocking};
 use gimmal_security::tls::TlsClientConfig;
 use gimmal_security::{BlockingPool, FetchError, HttpFetch, RESPONSE_BYTES_MAX};
 use http::{Request, Response};
@@ -14,8 +18,30 @@ use crate::client::{Client, ClientError, ClientOptions};
 /// How long an answer may take, names and handshakes included.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks the servers of keys and tokens, by a [`Client`] on the core that wants to know: over a connection of its own
-/// each time, within 10 seconds, for at most 512 KiB, and without following redirects. Certificates are verified.
+/// How long a connection to such a server is kept open after an answer: less than what servers grant.
+const IDLE: Duration = Duration::from_secs(4);
+/// After how long without a question a core forgets its client.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// Numbers the fetchers that are configured each for itself.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// The clients of this core, by the ids of their fetchers. A task of the core keeps each of them.
+    static CLIENTS: RefCell<HashMap<u64, Weak<Kept>>> = RefCell::default();
+}
+
+/// A client with its connections, and whether it was asked for lately.
+struct Kept {
+    client: Client,
+    is_used: Cell<bool>,
+}
+
+/// Asks the servers of keys and tokens, by a [`Client`] on the core that wants to know: within 10 seconds, for at most
+/// 512 KiB, and without following redirects. Certificates are verified.
+///
+/// Connections are kept open for a few seconds, so that many questions do not each make a handshake. Clones share them
+/// within a core.
 ///
 /// ```
 /// use gimmal::auth::Fetcher;
@@ -25,9 +51,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// let fetcher = Fetcher::with_tls(TlsClientConfig::builder().roots_file("own-ca.pem").build()?);
 /// # Ok(fetcher) }
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Fetcher {
     tls: Option<TlsClientConfig>,
+    id: u64,
+}
+
+impl Default for Fetcher {
+    fn default() -> Self {
+        Self::configured(None)
+    }
 }
 
 impl Fetcher {
@@ -40,18 +73,50 @@ impl Fetcher {
     /// Asks over TLS with this configuration.
     #[must_use]
     pub fn with_tls(tls: TlsClientConfig) -> Self {
-        Self { tls: Some(tls) }
+        Self::configured(Some(tls))
     }
 
+    fn configured(tls: Option<TlsClientConfig>) -> Self {
+        Self { tls, id: NEXT_ID.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// The client of this core.
     fn client(&self) -> Client {
+        let Some(core) = Core::current() else { return self.new_client() };
+        let known = CLIENTS.with_borrow(|clients| clients.get(&self.id).and_then(Weak::upgrade));
+        let kept = known.unwrap_or_else(|| {
+            let kept = Rc::new(Kept { client: self.new_client(), is_used: Cell::new(true) });
+            CLIENTS.with_borrow_mut(|clients| {
+                clients.retain(|_, kept| kept.strong_count() > 0);
+                clients.insert(self.id, Rc::downgrade(&kept));
+            });
+            core.spawn(keep(Rc::clone(&core), Rc::clone(&kept)));
+            kept
+        });
+        kept.is_used.set(true);
+        kept.client.clone()
+    }
+
+    fn new_client(&self) -> Client {
         Client::with_options(ClientOptions {
             whole: Some(PATIENCE),
-            idle_per_origin: 0,
+            idle_per_origin: 4,
+            idle: IDLE,
             redirects_max: 0,
             limits: Limits { body_bytes: RESPONSE_BYTES_MAX as u64, ..Limits::default() },
             tls: self.tls.clone(),
             ..ClientOptions::default()
         })
+    }
+}
+
+/// Keeps a client until nobody has asked for it for a while, or the core is to stop.
+async fn keep(core: Rc<Core>, kept: Rc<Kept>) {
+    while kept.is_used.replace(false) {
+        tokio::select! {
+            () = core.draining() => return,
+            () = tokio::time::sleep(KEPT) => {}
+        }
     }
 }
 

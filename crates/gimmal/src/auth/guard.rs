@@ -9,6 +9,7 @@ use gimmal_security::audit::AuditEvent;
 use gimmal_security::rbac::Roles;
 use gimmal_security::{Principal, Refusal, Requirement};
 
+use super::session::Session;
 use crate::audit::Recorder;
 use crate::error::Error;
 use crate::extract::FromRequest;
@@ -75,6 +76,9 @@ impl Guard {
 
 impl Middleware for Guard {
     fn handle(self: Rc<Self>, request: Request, next: Next) -> LocalFuture<Response> {
+        if !matches!(*self.requirement, Requirement::Public) {
+            Session::note_read(&request);
+        }
         let principal = request.extensions().get::<Principal>();
         match self.requirement.evaluate(principal, &self.roles) {
             Ok(()) => next.run(request),
@@ -91,6 +95,7 @@ impl Middleware for Guard {
 /// Who the request comes from; 401 if nobody proved to be somebody. Take an `Option<Principal>` where that need not be.
 impl FromRequest for Principal {
     async fn from_request(request: &mut Request) -> Result<Self, Error> {
+        Session::note_read(request);
         if let Some(principal) = request.extensions().get::<Self>() {
             return Ok(principal.clone());
         }
@@ -105,6 +110,7 @@ impl FromRequest for Principal {
 
     /// Nobody was refused, so nothing is recorded.
     async fn from_request_optional(request: &mut Request) -> Result<Option<Self>, Error> {
+        Session::note_read(request);
         Ok(request.extensions().get::<Self>().cloned())
     }
 }

@@ -7,7 +7,7 @@ use gimmal_security::attempts::{DeviceCookies, DeviceId};
 use gimmal_security::cookies::{Cookies, secure_cookie, set_cookie, time};
 use gimmal_security::{Mechanism, Principal, SecretString};
 
-use super::accounts::{Accounts, LoginError};
+use super::accounts::{Accounts, LoginError, PasswordProof};
 use super::session::Session;
 use crate::clock::unix_seconds;
 use crate::error::Error;
@@ -63,8 +63,12 @@ impl Login {
     pub async fn password(&self, name: &str, password: SecretString) -> Result<Principal, LoginError> {
         let device = self.device(name);
         let recorder = self.session.recorder();
-        let principal = self.accounts.log_in(name, password, device, Mechanism::Password, recorder).await?;
-        self.session.log_in_recorded(principal.clone());
+        let given = password.clone();
+        let proved = self.accounts.log_in(name, given, device, Mechanism::Password, recorder).await?;
+        let (principal, hash) = proved;
+        let name_of_account = self.accounts.store().canonical(name).into_owned();
+        let proof = PasswordProof { name: name_of_account, password, hash };
+        self.session.log_in_by_password(principal.clone(), Accounts::clone(&self.accounts), proof);
         if device.is_none() {
             self.remember_device(name);
         }

@@ -40,6 +40,7 @@ mod api_keys;
 mod authenticates;
 mod authenticator;
 mod authorizer;
+pub(crate) mod caching;
 mod digest;
 mod fetcher;
 mod guard;

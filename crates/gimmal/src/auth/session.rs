@@ -1,6 +1,6 @@
 //! Sessions of browsers: loaded before the handler runs, and committed before the response goes out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,13 +12,16 @@ use gimmal_security::audit::AuditEvent;
 use gimmal_security::cookies::Cookies;
 use gimmal_security::csrf::{OriginCheck, OriginRequest};
 use gimmal_security::session::{
-    self, SessionError, SessionKey, SessionOptions, SessionStore, SessionStoreError, SessionSummary,
+    self, CookieAfter, SessionError, SessionKey, SessionOptions, SessionStore, SessionStoreError,
+    SessionSummary,
 };
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::BoxFuture;
+use super::accounts::{Accounts, LoginError, PasswordProof};
+use super::caching::{keep_private, vary_on};
 use crate::audit::Recorder;
 use crate::clock::unix_seconds;
 use crate::defence::client_address::{host, is_secure};
@@ -39,6 +42,8 @@ trait DynSessions: Send + Sync {
         cookies: &'a Cookies<'a>,
     ) -> BoxFuture<'a, Result<session::Session, SessionStoreError>>;
     fn commit(&self, session: session::Session) -> BoxFuture<'_, Result<Option<HeaderValue>, SessionError>>;
+    fn end_new<'a>(&'a self, cookie: &'a HeaderValue) -> BoxFuture<'a, Result<(), SessionStoreError>>;
+    fn cookie_after(&self, session: &mut session::Session) -> CookieAfter;
     fn list<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Vec<SessionSummary>, SessionStoreError>>;
     fn revoke<'a>(
         &'a self,
@@ -73,6 +78,14 @@ impl<S: SessionStore + Send + Sync> DynSessions for session::Sessions<S> {
 
     fn commit(&self, session: session::Session) -> BoxFuture<'_, Result<Option<HeaderValue>, SessionError>> {
         Box::pin(self.commit(session, unix_seconds()))
+    }
+
+    fn end_new<'a>(&'a self, cookie: &'a HeaderValue) -> BoxFuture<'a, Result<(), SessionStoreError>> {
+        Box::pin(self.end_new(cookie))
+    }
+
+    fn cookie_after(&self, session: &mut session::Session) -> CookieAfter {
+        self.cookie_after(session)
     }
 
     fn list<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Vec<SessionSummary>, SessionStoreError>> {
@@ -119,6 +132,10 @@ impl<S: SessionStore + Send + Sync> DynSessions for session::Sessions<S> {
 /// The middleware that gives each request its [`Session`]: loaded from the store before the handler runs, and committed
 /// before the response goes out, which then has `Cache-Control: no-store` beside its `Set-Cookie`.
 ///
+/// A response that depends on the session has `Vary: Cookie` and `Cache-Control: private`, unless the handler itself
+/// said `no-store`, `private`, `public` or `s-maxage`. It depends on it if somebody is logged in, or if a guard, a
+/// handler or an extractor has asked for the session or the [`Principal`].
+///
 /// Whoever is logged in is the request's [`Principal`]. If the store fails, the answer is 503, never a request without
 /// its session. Requests that change something and come from a page of another site are refused with 403
 /// ([`OriginCheck`]): a cookie comes along whoever asks for it.
@@ -138,6 +155,7 @@ impl<S: SessionStore + Send + Sync> DynSessions for session::Sessions<S> {
 #[derive(Clone)]
 pub struct Sessions {
     sessions: Arc<dyn DynSessions>,
+    cookie_name: Arc<str>,
     origin_check: Option<Arc<OriginCheck>>,
     /// When the store is cleared next, in seconds since 1970.
     clear_at: Arc<AtomicU64>,
@@ -147,6 +165,7 @@ impl Sessions {
     /// Sessions in `store`.
     pub fn new(store: impl SessionStore + Send + Sync + 'static, options: SessionOptions) -> Self {
         Self {
+            cookie_name: options.cookie_name().into(),
             sessions: Arc::new(session::Sessions::new(store, options)),
             origin_check: Some(Arc::default()),
             clear_at: Arc::new(AtomicU64::new(unix_seconds() + CLEAR_EVERY_SECONDS)),
@@ -249,6 +268,11 @@ impl Sessions {
             Err(SessionError::Store(error)) => return unavailable(error).into_response(),
             Err(error) => return Error::from(error).into_response(),
         };
+        if let (Some(cookie), Some((accounts, proof))) = (&own, session.0.proof.take())
+            && let Some(refused) = self.end_overtaken(cookie, &accounts, &proof).await
+        {
+            return refused;
+        }
         let mut response = response;
         let cookies = own.into_iter().chain(session.0.cookies.take());
         for cookie in cookies {
@@ -257,6 +281,27 @@ impl Sessions {
         }
         self.clear_expired();
         response
+    }
+
+    /// Ends the session that a login has just begun if its password is no longer right; the answer is then an error.
+    ///
+    /// Whoever changes a password stores it first and ends the sessions then. So either that finds this session, which
+    /// is in the store already, or this look-up finds the new password.
+    async fn end_overtaken(
+        &self,
+        cookie: &HeaderValue,
+        accounts: &Accounts,
+        proof: &PasswordProof,
+    ) -> Option<Response> {
+        let refused = match accounts.is_still_right(proof).await {
+            Ok(true) => return None,
+            Ok(false) => LoginError::Wrong,
+            Err(error) => error,
+        };
+        match self.sessions.end_new(cookie).await {
+            Ok(()) => Some(refused.into_response()),
+            Err(error) => Some(unavailable(error).into_response()),
+        }
     }
 
     /// Clears the store from time to time, beside the requests.
@@ -294,6 +339,7 @@ impl Middleware for Sessions {
                 Err(error) => return error.into_response(),
             };
             // Credentials that were sent with this very request come first.
+            let is_somebody = loaded.principal().is_some();
             if let Some(principal) = loaded.principal().cloned()
                 && request.extensions().get::<Principal>().is_none()
             {
@@ -302,12 +348,19 @@ impl Middleware for Sessions {
             let session = Session(Rc::new(Inner {
                 session: RefCell::new(Some(loaded)),
                 cookies: RefCell::default(),
+                proof: RefCell::default(),
                 sessions: (*self).clone(),
                 recorder: Recorder::of(&request).await,
+                is_read: Cell::new(is_somebody),
             }));
             request.extensions_mut().insert(session.clone());
             let response = next.run(request).await;
-            self.commit(&session, response).await
+            let mut response = self.commit(&session, response).await;
+            if session.0.is_read.get() {
+                vary_on(response.headers_mut(), "cookie");
+                keep_private(response.headers_mut());
+            }
+            response
         })
     }
 
@@ -334,8 +387,12 @@ struct Inner {
     session: RefCell<Option<session::Session>>,
     /// Cookies that go out beside its own.
     cookies: RefCell<Vec<HeaderValue>>,
+    /// By what somebody logged in during this request.
+    proof: RefCell<Option<(Accounts, PasswordProof)>>,
     sessions: Sessions,
     recorder: Recorder,
+    /// Whether the response may depend on the session.
+    is_read: Cell<bool>,
 }
 
 impl Session {
@@ -377,9 +434,10 @@ impl Session {
         self.0.recorder.record(AuditEvent::LoginSucceeded { mechanism }, Some(&id));
     }
 
-    /// [`log_in`](Self::log_in) for a login that was recorded already.
-    pub(super) fn log_in_recorded(&self, principal: Principal) {
+    /// [`log_in`](Self::log_in) for a login that was recorded already, and whose password may change under way.
+    pub(super) fn log_in_by_password(&self, principal: Principal, accounts: Accounts, proof: PasswordProof) {
         self.change(|session| session.log_in(principal));
+        *self.0.proof.borrow_mut() = Some((accounts, proof));
     }
 
     /// Logs in whom an OpenID provider has proved, in such a way that the provider can end the session.
@@ -444,6 +502,13 @@ impl Session {
         }
     }
 
+    /// What the response will leave in the browser as the cookie `name`, if that is this session's.
+    pub(crate) fn cookie_after(&self, name: &str) -> Option<CookieAfter> {
+        let mut session = self.0.session.borrow_mut();
+        let after = self.0.sessions.sessions.cookie_after(session.as_mut()?);
+        (*self.0.sessions.cookie_name == *name).then_some(after)
+    }
+
     /// Sends a cookie along with the session's own.
     pub(super) fn add_cookie(&self, cookie: HeaderValue) {
         self.0.cookies.borrow_mut().push(cookie);
@@ -462,8 +527,18 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Notes that the response depends on who is logged in, or on that nobody is.
+    pub(super) fn note_read(request: &Request) {
+        if let Some(session) = request.extensions().get::<Self>() {
+            session.0.is_read.set(true);
+        }
+    }
+}
+
 impl FromRequest for Session {
     async fn from_request(request: &mut Request) -> Result<Self, Error> {
+        Self::note_read(request);
         request.extensions().get::<Self>().cloned().ok_or_else(|| {
             let missing = "there are no sessions here: add auth::Sessions to the app with App::with";
             Error::status_only(StatusCode::INTERNAL_SERVER_ERROR).with_source(missing)

@@ -129,11 +129,18 @@ pub trait UserStore: Send + Sync + 'static {
         async { Ok(None) }
     }
 
-    /// Puts a new hash of the same password in the place of the stored one, which is of an older kind. Without it the
-    /// old one stays.
-    fn set_password_hash(&self, id: &str, hash: &str) -> impl Future<Output = Result<(), BoxError>> {
-        let _ = (id, hash);
-        async { Ok(()) }
+    /// Replaces the hash `old` by `new`, which is of the same password, and gives whether it did.
+    ///
+    /// Do nothing if another hash than `old` is stored by now: the password was changed meanwhile, and must not come
+    /// back. In SQL that is `UPDATE .. WHERE id = .. AND password_hash = old`. Without this method the old hash stays.
+    fn replace_password_hash(
+        &self,
+        id: &str,
+        old: &str,
+        new: &str,
+    ) -> impl Future<Output = Result<bool, BoxError>> {
+        let _ = (id, old, new);
+        async { Ok(false) }
     }
 
     /// The one form of a name, under which attempts to log in are counted. A store in which `Alice` and `alice` are one
@@ -151,7 +158,12 @@ pub(super) trait DynUserStore: Send + Sync {
         userhash: &'a str,
         algorithm: DigestAlgorithm,
     ) -> BoxFuture<'a, Result<Option<User>, BoxError>>;
-    fn set_password_hash<'a>(&'a self, id: &'a str, hash: &'a str) -> BoxFuture<'a, Result<(), BoxError>>;
+    fn replace_password_hash<'a>(
+        &'a self,
+        id: &'a str,
+        old: &'a str,
+        new: &'a str,
+    ) -> BoxFuture<'a, Result<bool, BoxError>>;
     fn canonical<'a>(&self, name: &'a str) -> Cow<'a, str>;
 }
 
@@ -168,8 +180,13 @@ impl<S: UserStore> DynUserStore for S {
         Box::pin(UserStore::find_by_userhash(self, userhash, algorithm))
     }
 
-    fn set_password_hash<'a>(&'a self, id: &'a str, hash: &'a str) -> BoxFuture<'a, Result<(), BoxError>> {
-        Box::pin(UserStore::set_password_hash(self, id, hash))
+    fn replace_password_hash<'a>(
+        &'a self,
+        id: &'a str,
+        old: &'a str,
+        new: &'a str,
+    ) -> BoxFuture<'a, Result<bool, BoxError>> {
+        Box::pin(UserStore::replace_password_hash(self, id, old, new))
     }
 
     fn canonical<'a>(&self, name: &'a str) -> Cow<'a, str> {
@@ -194,10 +211,9 @@ impl UserStore for MemoryUsers {
         Ok(self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned())
     }
 
-    async fn set_password_hash(&self, id: &str, hash: &str) -> Result<(), BoxError> {
-        if let Some(user) = self.0.write().unwrap_or_else(PoisonError::into_inner).get_mut(id) {
-            user.password_hash = Some(hash.to_owned());
-        }
-        Ok(())
+    async fn replace_password_hash(&self, id: &str, old: &str, new: &str) -> Result<bool, BoxError> {
+        let mut users = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let user = users.get_mut(id).filter(|user| user.password_hash.as_deref() == Some(old));
+        Ok(user.map(|user| user.password_hash = Some(new.to_owned())).is_some())
     }
 }

@@ -1,6 +1,6 @@
 //! Requests that another site forges are refused.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::rc::Rc;
 
@@ -11,11 +11,14 @@ use gimmal_security::csrf::{
     CSRF_COOKIE, CsrfBinding, CsrfRefusal, CsrfTokenError, CsrfTokens, OriginCheck, OriginProof,
     OriginRequest,
 };
+use gimmal_security::session::CookieAfter;
 use http::{HeaderValue, StatusCode, header};
 
 use super::around::{Around, middleware};
 use super::client_address;
 use crate::audit::Recorder;
+use crate::auth::Session;
+use crate::auth::caching::{keep_private, vary_on};
 use crate::body::Body;
 use crate::clock::unix_seconds;
 use crate::error::Error;
@@ -184,10 +187,14 @@ fn cookie<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
 /// What issues the tokens of one request and its response.
 struct Issuer {
     tokens: CsrfTokens,
+    /// The name of the session's cookie, if tokens are bound to it.
+    session_cookie: Option<String>,
+    /// The session that came.
     session: String,
     /// The cookie that came, or the one that goes out.
     cookie: OnceCell<String>,
     came: bool,
+    is_token_issued: Cell<bool>,
 }
 
 impl Issuer {
@@ -196,9 +203,11 @@ impl Issuer {
         let came = cookie(request, CSRF_COOKIE).filter(|value| !value.is_empty());
         Self {
             tokens: tokens.clone(),
+            session_cookie: protection.session_cookie.clone(),
             session: session.unwrap_or_default().to_owned(),
             cookie: came.map_or_else(OnceCell::new, |value| OnceCell::from(value.to_owned())),
             came: came.is_some(),
+            is_token_issued: Cell::new(false),
         }
     }
 
@@ -207,19 +216,31 @@ impl Issuer {
         self.tokens.verify(token, CsrfBinding { session: &self.session, cookie }, unix_seconds())
     }
 
-    fn issue(&self) -> String {
+    /// A token that is good for the next request: it is bound to the session that the response leaves in the browser.
+    /// The one that came may have ended, and may get a new id.
+    fn issue(&self, session: Option<&Session>) -> String {
         let cookie = self.cookie.get_or_init(|| self.tokens.new_cookie());
-        self.tokens.issue(CsrfBinding { session: &self.session, cookie }, unix_seconds())
+        let after = session.zip(self.session_cookie.as_deref());
+        let session = match after.and_then(|(session, name)| session.cookie_after(name)) {
+            Some(CookieAfter::New(value)) => value,
+            Some(CookieAfter::Removed) => String::new(),
+            Some(CookieAfter::AsSent) | None => self.session.clone(),
+        };
+        self.is_token_issued.set(true);
+        self.tokens.issue(CsrfBinding { session: &session, cookie }, unix_seconds())
     }
 
-    /// Sets the cookie that was made on the way, if one was.
+    /// Sets the cookie that was made on the way, if one was, and keeps tokens out of shared caches.
     fn finish(&self, response: &mut Response) {
+        if self.is_token_issued.get() {
+            vary_on(response.headers_mut(), "cookie");
+            keep_private(response.headers_mut());
+        }
         let Some(cookie) = self.cookie.get().filter(|_| !self.came) else { return };
         if let Ok(value) = HeaderValue::try_from(self.tokens.set_cookie(cookie)) {
             response.headers_mut().append(header::SET_COOKIE, value);
             // What sets a cookie of one user must not reach another out of a cache.
-            let cached = response.headers_mut().entry(header::CACHE_CONTROL);
-            cached.or_insert(HeaderValue::from_static("no-store"));
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
     }
 }
@@ -245,27 +266,32 @@ middleware!(CsrfProtection);
 
 /// A token for a form or a script of the page that is being made. Needs [`CsrfProtection::tokens`] around the route.
 ///
-/// As text, it is the token itself.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CsrfToken(String);
+/// As text, it is the token itself. It is made when it is first read, and bound to the session as it is then: change the
+/// session before, such as by a login, not afterwards.
+#[derive(Clone)]
+pub struct CsrfToken {
+    issuer: Rc<Issuer>,
+    session: Option<Session>,
+    text: OnceCell<String>,
+}
 
 impl CsrfToken {
     /// The token, for the header field `X-CSRF-Token`.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.text.get_or_init(|| self.issuer.issue(self.session.as_ref()))
     }
 
     /// A hidden field of a form that holds it. It is HTML: a template must not escape it again.
     #[must_use]
     pub fn field(&self) -> String {
-        format!("<input type=\"hidden\" name=\"{TOKEN_FIELD}\" value=\"{}\">", self.0)
+        format!("<input type=\"hidden\" name=\"{TOKEN_FIELD}\" value=\"{}\">", self.as_str())
     }
 }
 
 impl fmt::Display for CsrfToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -277,7 +303,10 @@ impl fmt::Debug for CsrfToken {
 
 impl FromRequest for CsrfToken {
     async fn from_request(request: &mut Request) -> Result<Self, Error> {
-        request.extensions().get::<Rc<Issuer>>().map(|issuer| Self(issuer.issue())).ok_or_else(|| {
+        let issuer = request.extensions().get::<Rc<Issuer>>().cloned();
+        let session = request.extensions().get::<Session>().cloned();
+        let token = issuer.map(|issuer| Self { issuer, session, text: OnceCell::new() });
+        token.ok_or_else(|| {
             Error::status_only(StatusCode::INTERNAL_SERVER_ERROR)
                 .with_source("a handler takes a CsrfToken: put CsrfProtection with tokens around its route")
         })

@@ -1,13 +1,16 @@
 //! Each mechanism: let in, refused, and what the refusal says.
 
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use gimmal::auth::{
-    Accounts, ApiKeyStore, Authenticator, Fetcher, MemoryApiKeys, MemoryUsers, Principal, Requirement, User,
-    UserStore,
+    AccountOptions, Accounts, ApiKeyStore, Authenticator, Fetcher, MemoryApiKeys, MemoryUsers, Principal,
+    Requirement, User, UserStore,
 };
 use gimmal::defence::{Defences, TrustedProxies};
 use gimmal::security::api_key::{ApiKey, StoredApiKey};
+use gimmal::security::attempts::{AttemptLimits, Attempts};
 use gimmal::security::certificate_binding::CertificateThumbprint;
 use gimmal::security::client_authentication::ClientAuthentication;
 use gimmal::security::client_certificate::{
@@ -263,6 +266,39 @@ fn keys_and_introspection_are_fetched() {
     assert_eq!(service.curl(&["--header", &bearer(&token)], "/").status, 503);
 }
 
+/// Each question over a connection of its own would be a handshake of its own, at this end and at the provider's.
+#[test]
+fn questions_to_a_provider_share_a_connection() {
+    let peers = Arc::new(Mutex::new(std::collections::HashSet::new()));
+    let seen = Arc::clone(&peers);
+    let provider = Service::start(App::new().route(
+        "/introspect",
+        gimmal::post(async move |request: gimmal::Request| {
+            let peer = request.peer_addr().await.unwrap().to_string();
+            seen.lock().unwrap().insert(peer);
+            json!({ "active": false }).to_string()
+        }),
+    ));
+    let client = ClientAuthentication::basic("api", SecretString::from("secret"));
+    let endpoint = format!("{}/introspect", provider.url());
+    let options = IntrospectionOptions::default();
+    let introspector = Introspector::new("https://login.example", &endpoint, client, options).unwrap();
+    let service = Service::start(guarded(Authenticator::new(realm()).introspection(introspector)));
+    let url = service.url();
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--parallel-max", "1", "--output", "/dev/null", "--write-out", "%{http_code} "]);
+    for number in 0..8 {
+        if number > 0 {
+            curl.args(["--next", "--silent", "--output", "/dev/null", "--write-out", "%{http_code} "]);
+        }
+        curl.args(["--header", &bearer(&format!("invented-{number}")), url]);
+    }
+    let output = curl.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), ["401"; 8].join(" "));
+    // One, but for a machine that stands still for longer than a connection is kept.
+    assert!(peers.lock().unwrap().len() < 8);
+}
+
 #[test]
 fn api_keys_in_two_headers() {
     let key = ApiKey::generate("acme").unwrap();
@@ -281,6 +317,87 @@ fn api_keys_in_two_headers() {
         assert_eq!((refused.status, refused.challenges()), (401, vec!["Bearer realm=\"Staff only\""]));
         assert_eq!(service.curl(&["--header", &bearer(&wrong)], "/").status, 401);
     }
+}
+
+/// A shared cache spares of itself only responses to `Authorization` (RFC 9111, section 3.5).
+#[test]
+fn a_response_to_an_api_key_stays_out_of_shared_caches() {
+    let key = ApiKey::generate("acme").unwrap();
+    let store = MemoryApiKeys::new([StoredApiKey::new(&key, "robot", now())]);
+    let app = guarded(Authenticator::new(realm()).api_keys("acme", store)).route(
+        "/own",
+        get(async || {
+            Response::new("own").with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
+        }),
+    );
+    let service = Service::start(app);
+    let header = format!("X-API-Key: {}", key.expose().expose_secret());
+    let answer = service.curl(&["--header", &header], "/");
+    assert_eq!((answer.status, answer.fields("cache-control")), (200, vec!["private"]));
+    assert_eq!(answer.fields("vary"), ["authorization", "x-api-key"]);
+    assert_eq!(service.curl(&["--header", &header], "/own").fields("cache-control"), ["no-store"]);
+    // What anybody gets may be kept, but not for who brings a key.
+    let open = service.curl(&[], "/open");
+    assert_eq!((open.fields("vary").len(), open.fields("cache-control").len()), (2, 0));
+}
+
+/// Each key is revoked right after it was looked up, as by another core.
+struct RevokedMeanwhile(Arc<MemoryApiKeys>);
+
+impl ApiKeyStore for RevokedMeanwhile {
+    async fn find(&self, id: &str) -> Result<Option<StoredApiKey>, BoxError> {
+        let found = ApiKeyStore::find(&*self.0, id).await;
+        assert!(self.0.revoke(id));
+        found
+    }
+
+    async fn record_use(&self, id: &str, at: u64) -> Result<(), BoxError> {
+        self.0.record_use(id, at).await
+    }
+}
+
+#[test]
+fn an_api_key_that_is_revoked_while_its_use_is_noted_stays_revoked() {
+    let key = ApiKey::generate("acme").unwrap();
+    let keys = Arc::new(MemoryApiKeys::new([StoredApiKey::new(&key, "robot", now())]));
+    let store = RevokedMeanwhile(Arc::clone(&keys));
+    let service = Service::start(guarded(Authenticator::new(realm()).api_keys("acme", store)));
+    let header = format!("X-API-Key: {}", key.expose().expose_secret());
+    assert_eq!(service.curl(&["--header", &header], "/").status, 200, "it was found before");
+    assert_eq!(service.curl(&["--header", &header], "/").status, 401);
+    // Nor does an older copy bring it back, as a rotation may write it.
+    keys.insert(StoredApiKey::new(&key, "robot", now()));
+    assert_eq!(service.curl(&["--header", &header], "/").status, 401);
+    assert_eq!(keys.revoke_all_of("robot"), 0, "there was one, and it is revoked");
+}
+
+/// When the user was looked up last.
+struct Watched(Arc<Mutex<Option<Instant>>>);
+
+impl UserStore for Watched {
+    async fn find(&self, _name: &str) -> Result<Option<User>, BoxError> {
+        *self.0.lock().unwrap() = Some(Instant::now());
+        let secret = DigestAlgorithm::Sha256.secret("alice", &realm(), &SecretString::from(PASSWORD));
+        Ok(Some(alice().with_digest_secret(secret)))
+    }
+}
+
+/// A password that is changed, or a user who is locked, while an attempt is held up must not get in.
+#[test]
+fn digest_looks_up_the_secret_after_the_delay_of_an_attempt() {
+    let delay = Duration::from_millis(700);
+    let limits = AttemptLimits { free: 0, delay_min: delay, delay_max: delay, ..AttemptLimits::PAIR };
+    let attempts = Attempts::new().with_pair_limits(limits);
+    let looked_up = Arc::new(Mutex::new(None));
+    let options = AccountOptions { attempts, ..AccountOptions::default() };
+    let accounts = Accounts::with_options(Watched(Arc::clone(&looked_up)), options);
+    let service =
+        Service::start(guarded(Authenticator::new(realm()).digest(&accounts, DigestScheme::new(realm()))));
+    let started = Instant::now();
+    let answer = service.curl(&["--digest", "--user", &format!("alice:{PASSWORD}")], "/");
+    assert_eq!(answer.body, "alice by digest");
+    let looked_up = looked_up.lock().unwrap().unwrap();
+    assert!(looked_up >= started + delay, "the secret is older than the delay");
 }
 
 #[test]

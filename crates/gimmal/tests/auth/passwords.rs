@@ -165,10 +165,11 @@ fn a_hash_from_flask_is_replaced() {
             Ok((name == "alice").then(|| User::new("alice").with_password_hash(hash)))
         }
 
-        async fn set_password_hash(&self, id: &str, hash: &str) -> Result<(), BoxError> {
-            assert_eq!(id, "alice");
-            hash.clone_into(&mut self.0.lock().unwrap());
-            Ok(())
+        async fn replace_password_hash(&self, id: &str, old: &str, new: &str) -> Result<bool, BoxError> {
+            let mut stored = self.0.lock().unwrap();
+            assert_eq!((id, old), ("alice", stored.as_str()));
+            new.clone_into(&mut stored);
+            Ok(true)
         }
     }
 

@@ -1,16 +1,18 @@
 //! Sessions over HTTPS, with curl's cookie jar as the browser.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gimmal::auth::{
     Accounts, Authenticator, Login, MemorySessionStore, MemoryUsers, Principal, Requirement, Session,
-    SessionOptions, Sessions,
+    SessionOptions, Sessions, User, UserStore,
 };
+use gimmal::defence::{CsrfProtection, CsrfToken, CsrfTokens};
 use gimmal::security::attempts::DeviceCookies;
 use gimmal::security::session::{SessionChange, SessionKey, SessionRecord, SessionStore, SessionStoreError};
 use gimmal::security::{MacKey, SecretString};
 use gimmal::tls::TlsServerConfig;
-use gimmal::{App, Error, Form, IntoResponse, Redirect, Response, get, post};
+use gimmal::{App, BoxError, Error, Form, HeaderValue, IntoResponse, Redirect, Response, get, header, post};
 
 use crate::{PASSWORD, Service, alice, realm};
 
@@ -175,6 +177,114 @@ fn browsers_are_sent_to_the_login_page_and_programs_are_not() {
     let sent = service.curl(&["--header", "Accept: text/html,*/*"], "/me?tab=1");
     assert_eq!((sent.status, sent.fields("location")), (303, vec!["/login?next=%2Fme%3Ftab%3D1"]));
     assert_eq!(service.curl(&[], "/me").status, 401);
+}
+
+/// The token in a page's form.
+fn token(page: &str) -> &str {
+    page.split("value=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap()
+}
+
+/// A token is bound to the session that the page leaves in the browser, not to the one that came.
+#[test]
+fn a_form_in_a_response_that_changes_the_session_is_taken() {
+    let sessions = Sessions::new(MemorySessionStore::new(10), SessionOptions::default());
+    let csrf = CsrfProtection::default().tokens(CsrfTokens::random()).session_cookie("__Host-session");
+    let app = App::new()
+        .route("/login", get(async |token: CsrfToken| token.field()).post(log_in))
+        .route(
+            "/first",
+            get(async |token: CsrfToken, session: Session| {
+                session.insert("visited", &true)?;
+                Ok::<_, Error>(token.field())
+            }),
+        )
+        .with(sessions)
+        .with(csrf.always_ask_for_token())
+        .state(Accounts::new(MemoryUsers::new([alice()])));
+    let tls = TlsServerConfig::self_signed_for_development(&["localhost", "127.0.0.1"]).unwrap();
+    let service = Service::start_tls(app, &tls);
+    let log_in = |browser: &Browser<'_>, token: &str| {
+        let (token, password) = (format!("csrf_token={token}"), format!("password={PASSWORD}"));
+        let form = ["--data", "name=alice", "--data-urlencode", &password, "--data-urlencode", &token];
+        browser.ask(&form, "/login").status
+    };
+    // A session that has ended: the page deletes its cookie.
+    let browser = Browser::new(&service);
+    let domain = "127.0.0.1\tFALSE\t/\tTRUE\t0\t__Host-session\t";
+    std::fs::write(browser.jar.path(), format!("{domain}{}\n", "A".repeat(43))).unwrap();
+    let page = browser.ask(&[], "/login");
+    assert!(
+        page.fields("set-cookie").iter().any(|cookie| cookie.starts_with("__Host-session=;")),
+        "{page:?}"
+    );
+    assert_eq!(log_in(&browser, token(&page.body)), 303);
+    // A session that the page begins.
+    let browser = Browser::new(&service);
+    let page = browser.ask(&[], "/first");
+    assert!(browser.session().is_some());
+    assert_eq!(log_in(&browser, token(&page.body)), 303);
+    // One from before a login is of no use after it.
+    assert_eq!(log_in(&browser, token(&page.body)), 403);
+    let page = browser.ask(&[], "/login");
+    assert_eq!((page.fields("cache-control"), page.fields("vary")), (vec!["private"], vec!["cookie"]));
+    assert_eq!(log_in(&browser, token(&page.body)), 303);
+}
+
+#[test]
+fn a_response_that_depends_on_a_session_stays_out_of_shared_caches() {
+    let own = |value: &'static str| {
+        get(async move || {
+            Response::new("page").with_header(header::CACHE_CONTROL, HeaderValue::from_static(value))
+        })
+    };
+    let sessions = Sessions::new(MemorySessionStore::new(10), SessionOptions::default());
+    let app = app(sessions.clone()).nest(
+        "/pages",
+        App::new()
+            .get("/same", async || "for all")
+            .get("/greeting", async |who: Option<Principal>| who.map_or("hello", |_| "welcome back"))
+            .route("/strict", own("no-store"))
+            .route("/public", own("public, max-age=60"))
+            .with(sessions),
+    );
+    let tls = TlsServerConfig::self_signed_for_development(&["localhost", "127.0.0.1"]).unwrap();
+    let service = Service::start_tls(app, &tls);
+    let browser = Browser::new(&service);
+    let cached = |path: &str| {
+        let answer = browser.ask(&[], path);
+        assert_eq!(answer.status, 200, "{path}");
+        [answer.fields("cache-control").join(", "), answer.fields("vary").join(", ")]
+    };
+    assert_eq!(cached("/pages/same"), ["", ""], "nobody is logged in, and nobody asked");
+    assert_eq!(cached("/pages/greeting"), ["private", "cookie"], "who is logged in gets another page");
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    for path in ["/me", "/pages/greeting", "/pages/same"] {
+        assert_eq!(cached(path), ["private", "cookie"], "{path}");
+    }
+    assert_eq!(cached("/pages/strict"), ["no-store", "cookie"]);
+    assert_eq!(cached("/pages/public"), ["public, max-age=60", "cookie"]);
+}
+
+/// Users whose passwords are changed right after they were first looked up.
+struct ChangedMeanwhile(AtomicBool);
+
+impl UserStore for ChangedMeanwhile {
+    async fn find(&self, _name: &str) -> Result<Option<User>, BoxError> {
+        let is_changed = self.0.swap(true, Ordering::Relaxed);
+        Ok((!is_changed).then(alice))
+    }
+}
+
+/// Whoever changes a password stores it and ends all sessions: a login that is under way must not begin another.
+#[test]
+fn a_login_that_a_change_of_the_password_overtakes_begins_no_session() {
+    let store = Arc::new(MemorySessionStore::new(10));
+    let sessions = Sessions::new(Arc::clone(&store), SessionOptions::default());
+    let accounts = Accounts::new(ChangedMeanwhile(AtomicBool::new(false)));
+    let service = Service::start(App::new().route("/login", post(log_in)).with(sessions).state(accounts));
+    let form = ["--data", "name=alice", "--data-urlencode", &format!("password={PASSWORD}")];
+    let answer = service.curl(&form, "/login");
+    assert_eq!((answer.status, answer.fields("set-cookie").len(), store.len()), (401, 0, 0));
 }
 
 struct Broken;

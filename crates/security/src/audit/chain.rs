@@ -15,7 +15,7 @@ const LINE_END: &str = "\"}";
 const HASH_LEN: usize = 64;
 
 /// No record comes near this; a longer line is not one.
-const LINE_LEN_MAX: u64 = 64 << 10;
+pub(super) const LINE_LEN_MAX: u64 = 64 << 10;
 
 /// Where a chain ends: the number of its last record, and that record's hash.
 #[derive(Clone, Debug, PartialEq, Eq)]

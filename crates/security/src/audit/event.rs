@@ -161,6 +161,14 @@ pub enum AuditEvent<'a> {
         #[serde(flatten)]
         finding: &'a Finding,
     },
+    /// The log was found with the torn beginning of a record at its end, as after a loss of power.
+    AuditLogRepaired {
+        /// The bytes that were cut off.
+        bytes: u64,
+        /// The file that they were added to.
+        #[serde(serialize_with = "text")]
+        kept_in: &'a str,
+    },
     /// The server began to serve.
     ServerStarted,
     /// The server stopped serving.
@@ -191,6 +199,7 @@ impl AuditEvent<'_> {
             Self::PoliciesReloaded { .. } => "policies_reloaded",
             Self::PoliciesReloadFailed { .. } => "policies_reload_failed",
             Self::ConfigurationFinding { .. } => "configuration_finding",
+            Self::AuditLogRepaired { .. } => "audit_log_repaired",
             Self::ServerStarted => "server_started",
             Self::ServerStopped => "server_stopped",
         }

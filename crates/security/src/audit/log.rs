@@ -15,7 +15,10 @@ use crate::log_text::{LogText, escape_json};
 
 /// Where records go. A file that is opened for appending is one; so is all that can be written to.
 pub trait AuditSink: Send {
-    /// Writes one record: JSON, with a line feed at its end. All of it or none, as far as it can.
+    /// Writes one record: JSON, with a line feed at its end.
+    ///
+    /// Write all of it or none: after a part the chain no longer verifies. The file of [`AuditLog::open`] takes a part
+    /// back; anything else that can be written to does what its own `write_all` does.
     ///
     /// # Errors
     /// Any that keeps it from being written.
@@ -81,7 +84,7 @@ impl AuditLog {
     ///
     /// # Errors
     /// The sink's: the record is then in the `tracing` event alone, and the chain goes on without it. If the sink wrote
-    /// a part of it, the log no longer verifies from there on.
+    /// a part of it, which the file of [`open`](Self::open) does not, the log no longer verifies from there on.
     pub fn record(&self, record: &AuditRecord<'_>, now: SystemTime) -> io::Result<()> {
         let mut chain = self.chain.lock().unwrap_or_else(PoisonError::into_inner);
         let Chain { sink, head } = &mut *chain;

@@ -35,5 +35,5 @@ mod time;
 
 pub use chain::{ChainError, ChainFault, ChainHead, ChainVerifier, verify, verify_since};
 pub use event::{AuditEvent, AuditRecord};
-pub use file::AuditOpenError;
+pub use file::{AuditOpenError, AuditSync};
 pub use log::{AuditLog, AuditSink};

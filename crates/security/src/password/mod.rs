@@ -123,8 +123,12 @@ impl fmt::Debug for Verdict {
 /// of passlib, the `scrypt:` and `pbkdf2:` forms of Werkzeug (Flask), and `pbkdf2_sha256` of Django. A stored hash may
 /// ask for 256 MiB and some seconds at most.
 ///
-/// An unknown user takes as long as a wrong password for a hash with the current parameters. While there are still
-/// hashes of other kinds, how long an answer takes can tell which kind a user has.
+/// An unknown user takes as long as a wrong password for a hash with the current parameters. A user whose hash is still
+/// of another kind or cost shows by the time: that the user exists, and which kind the hash is. Where an unknown user
+/// took 58 ms, a wrong password took 5 ms for 2,600 rounds of PBKDF2 with SHA-1, 0.2 s for bcrypt at cost 10, 0.5 s for
+/// scrypt with N = 2^15 and 0.6 s for Argon2id with 64 MiB and three passes. Nothing evens this out: to hash an unknown
+/// user twice would only mark the others. It ends for each user with the first right login, which replaces the hash; take
+/// away the hashes of those who do not come back.
 ///
 /// See the [module](self) for an example, and for where to call it.
 pub struct Passwords {

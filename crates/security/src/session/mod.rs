@@ -40,7 +40,9 @@ pub use id::SessionKey;
 pub use memory::MemorySessionStore;
 #[cfg(feature = "redis")]
 pub use redis::RedisSessionStore;
-pub use sessions::{Session, SessionError, SessionOptions, SessionOptionsError, SessionSummary, Sessions};
+pub use sessions::{
+    CookieAfter, Session, SessionError, SessionOptions, SessionOptionsError, SessionSummary, Sessions,
+};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteSessionStore;
 pub use store::{SessionChange, SessionRecord, SessionStore, SessionStoreError};

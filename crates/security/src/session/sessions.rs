@@ -1,6 +1,7 @@
 //! The life of a session: loaded from its cookie, changed by a handler, committed with the response.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use http::HeaderValue;
 use serde::Serialize;
@@ -96,6 +97,12 @@ impl SessionOptions {
         self
     }
 
+    /// The name of the cookie.
+    #[must_use]
+    pub fn cookie_name(&self) -> &str {
+        &self.cookie_name
+    }
+
     fn cookie(&self, value: String) -> Cookie<'static> {
         let mut cookie = secure_cookie(self.cookie_name.clone(), value);
         cookie.set_same_site(self.same_site);
@@ -148,6 +155,30 @@ pub struct Session {
     next: Next,
     /// Whether the client holds a cookie that it had better not hold.
     is_cookie_dead: bool,
+    /// The id that it gets at its commit if it needs one, made when somebody asks for it before.
+    next_id: Option<SessionId>,
+}
+
+/// What a response leaves in the browser as the session's cookie.
+#[derive(Clone, PartialEq, Eq)]
+pub enum CookieAfter {
+    /// The one that came with the request, or none if none came.
+    AsSent,
+    /// None: the response deletes it.
+    Removed,
+    /// A new one, of this value.
+    New(String),
+}
+
+/// Without the value, which opens the session.
+impl fmt::Debug for CookieAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AsSent => "AsSent",
+            Self::Removed => "Removed",
+            Self::New(_) => "New(..)",
+        })
+    }
 }
 
 /// What becomes of a session at its commit.
@@ -318,6 +349,7 @@ impl<S: SessionStore> Sessions<S> {
             changes: BTreeMap::new(),
             next: Next::Keep,
             is_cookie_dead,
+            next_id: None,
         })
     }
 
@@ -343,11 +375,40 @@ impl<S: SessionStore> Sessions<S> {
         }
         if session.is_worth_keeping() {
             let created_at = if next == Next::Rotate { session.record.created_at } else { now };
-            self.insert(session.record, created_at, now).await
+            let id = session.next_id.unwrap_or_else(SessionId::generate);
+            self.insert(id, session.record, created_at, now).await
         } else if current.is_some() || is_cookie_dead {
             self.removal_cookie()
         } else {
             Ok(None)
+        }
+    }
+
+    /// Tells what [`commit`](Self::commit) leaves in the browser, if the session is not changed any more.
+    ///
+    /// What is bound to the session, such as a form's token, is bound to this.
+    pub fn cookie_after(&self, session: &mut Session) -> CookieAfter {
+        if session.current.is_some() && session.next == Next::Keep {
+            CookieAfter::AsSent
+        } else if session.is_worth_keeping() {
+            CookieAfter::New(session.next_id.get_or_insert_with(SessionId::generate).to_text())
+        } else if session.current.is_some() || session.is_cookie_dead {
+            CookieAfter::Removed
+        } else {
+            CookieAfter::AsSent
+        }
+    }
+
+    /// Ends the session that a [`commit`](Self::commit) has begun with this `Set-Cookie` field, which is not sent.
+    ///
+    /// # Errors
+    /// [`SessionStoreError`] if the session may still be there.
+    pub async fn end_new(&self, set_cookie: &HeaderValue) -> Result<(), SessionStoreError> {
+        let value = set_cookie.to_str().ok().and_then(|text| text.split_once('='));
+        let id = value.and_then(|(_, rest)| SessionId::parse(rest.split(';').next()?));
+        match id {
+            Some(id) => self.store.remove(&id.key()).await.map(|_| ()),
+            None => Ok(()),
         }
     }
 
@@ -371,12 +432,12 @@ impl<S: SessionStore> Sessions<S> {
     /// Keeps a session under a new id.
     async fn insert(
         &self,
+        id: SessionId,
         record: SessionRecord,
         created_at: u64,
         now: u64,
     ) -> Result<Option<HeaderValue>, SessionError> {
         self.check_size(&record)?;
-        let id = SessionId::generate();
         let expires_at = self.options.expires_at(created_at, now);
         let record = SessionRecord { created_at, seen_at: now, expires_at, ..record };
         self.store.insert(&id.key(), &record).await?;

@@ -1,10 +1,11 @@
 //! Sessions in an SQLite file, for the processes of one machine.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use futures_util::lock::Mutex as AsyncMutex;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{SessionChange, SessionKey, SessionRecord, SessionStore, SessionStoreError};
 use crate::BlockingPool;
@@ -32,9 +33,15 @@ const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS session_by_label ON session_label (label);
 ";
 
+/// How long a write waits for another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections for reading that are kept open while nobody reads.
+const IDLE_READERS_MAX: usize = 8;
+
 /// A store in an SQLite file: sessions outlive the process, and several processes of a machine share them.
 ///
-/// SQLite blocks, so each call runs on a pool of threads that the caller supplies. Clones share the connection.
+/// SQLite blocks, so each call runs on a pool of threads that the caller supplies. Clones share the connections. Reading
+/// a session waits for no write, and of the writes that wait for their turn none holds a thread of the pool.
 ///
 /// ```
 /// use gimmal_security::BlockingPool;
@@ -53,13 +60,82 @@ const SCHEMA: &str = "
 /// ```
 #[derive(Debug)]
 pub struct SqliteSessionStore<B> {
-    connection: Arc<Mutex<Connection>>,
+    connections: Arc<Connections>,
     pool: B,
+}
+
+#[derive(Debug)]
+struct Connections {
+    writer: Mutex<Connection>,
+    /// Held by the one call that writes: the others wait for it without a thread.
+    writing: AsyncMutex<()>,
+    /// Those that nobody uses right now.
+    readers: Mutex<Vec<Connection>>,
+    /// What readers open; `None` for a database without a file, which only its writer can read.
+    path: Option<PathBuf>,
+}
+
+impl Connections {
+    fn open(path: &Path) -> rusqlite::Result<Self> {
+        let writer = Connection::open(path)?;
+        writer.busy_timeout(BUSY_TIMEOUT)?;
+        writer.pragma_update(None, "journal_mode", "WAL")?;
+        writer.pragma_update(None, "synchronous", "NORMAL")?;
+        writer.pragma_update(None, "foreign_keys", true)?;
+        writer.execute_batch(SCHEMA)?;
+        let path = writer.path().filter(|path| !path.is_empty()).map(PathBuf::from);
+        Ok(Self { writer: Mutex::new(writer), writing: AsyncMutex::new(()), readers: Mutex::default(), path })
+    }
+
+    fn write<T>(&self, work: Work<T>) -> Result<T, SessionStoreError> {
+        transact(&mut lock(&self.writer), TransactionBehavior::Immediate, work)
+    }
+
+    /// Reads on a connection of its own: in WAL mode it sees all that was committed, and waits for nobody.
+    fn read<T>(&self, work: Work<T>) -> Result<T, SessionStoreError> {
+        let Some(path) = &self.path else { return self.write(work) };
+        let idle = lock(&self.readers).pop();
+        let mut reader = match idle {
+            Some(reader) => reader,
+            None => open_reader(path).map_err(failed)?,
+        };
+        let output = transact(&mut reader, TransactionBehavior::Deferred, work);
+        // One that failed may go on failing.
+        let mut readers = lock(&self.readers);
+        if output.is_ok() && readers.len() < IDLE_READERS_MAX {
+            readers.push(reader);
+        }
+        output
+    }
+}
+
+type Work<T> = Box<dyn FnOnce(&Transaction<'_>) -> Result<T, SessionStoreError> + Send>;
+
+fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let reader = Connection::open_with_flags(path, flags)?;
+    reader.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(reader)
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    behavior: TransactionBehavior,
+    work: Work<T>,
+) -> Result<T, SessionStoreError> {
+    let transaction = connection.transaction_with_behavior(behavior).map_err(failed)?;
+    let output = work(&transaction)?;
+    transaction.commit().map_err(failed)?;
+    Ok(output)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<B: Clone> Clone for SqliteSessionStore<B> {
     fn clone(&self) -> Self {
-        Self { connection: Arc::clone(&self.connection), pool: self.pool.clone() }
+        Self { connections: Arc::clone(&self.connections), pool: self.pool.clone() }
     }
 }
 
@@ -69,53 +145,49 @@ impl<B: BlockingPool> SqliteSessionStore<B> {
     /// # Errors
     /// [`SessionStoreError::Failed`] if the file cannot be opened or is no database of this kind.
     pub fn open(path: impl AsRef<Path>, pool: B) -> Result<Self, SessionStoreError> {
-        let connection = Connection::open(path).map_err(failed)?;
-        connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
-        connection.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
-        connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
-        connection.execute_batch(SCHEMA).map_err(failed)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), pool })
+        let connections = Connections::open(path.as_ref()).map_err(failed)?;
+        Ok(Self { connections: Arc::new(connections), pool })
     }
 
-    /// Runs `work` in a transaction on the pool.
-    async fn transact<T: Send + 'static>(
+    /// Runs `work` on the pool in a transaction that takes the lock of the file for writing.
+    async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, SessionStoreError> + Send + 'static,
     ) -> Result<T, SessionStoreError> {
-        let connection = Arc::clone(&self.connection);
-        let work = move || {
-            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-            let output = work(&transaction)?;
-            transaction.commit().map_err(failed)?;
-            Ok(output)
-        };
-        let refused = || SessionStoreError::Failed("the pool for blocking work is full".to_owned());
-        self.pool.run(work).await.ok_or_else(refused)?
+        let _turn = self.connections.writing.lock().await;
+        let connections = Arc::clone(&self.connections);
+        self.pool.run(move || connections.write(Box::new(work))).await.ok_or_else(pool_is_full)?
+    }
+
+    /// Runs `work` on the pool in a transaction that only reads.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, SessionStoreError> + Send + 'static,
+    ) -> Result<T, SessionStoreError> {
+        let connections = Arc::clone(&self.connections);
+        self.pool.run(move || connections.read(Box::new(work))).await.ok_or_else(pool_is_full)?
     }
 }
 
 impl<B: BlockingPool> SessionStore for SqliteSessionStore<B> {
     async fn load(&self, key: &SessionKey) -> Result<Option<SessionRecord>, SessionStoreError> {
         let key = *key;
-        self.transact(move |transaction| load(transaction, &key)).await
+        self.read(move |transaction| load(transaction, &key)).await
     }
 
     async fn insert(&self, key: &SessionKey, record: &SessionRecord) -> Result<(), SessionStoreError> {
         let (key, record) = (*key, record.clone());
-        self.transact(move |transaction| insert(transaction, &key, &record)).await
+        self.write(move |transaction| insert(transaction, &key, &record)).await
     }
 
     async fn update(&self, key: &SessionKey, change: &SessionChange) -> Result<bool, SessionStoreError> {
         let (key, change) = (*key, change.clone());
-        self.transact(move |transaction| update(transaction, &key, &change)).await
+        self.write(move |transaction| update(transaction, &key, &change)).await
     }
 
     async fn remove(&self, key: &SessionKey) -> Result<bool, SessionStoreError> {
         let key = *key;
-        self.transact(move |transaction| {
+        self.write(move |transaction| {
             let removed = transaction.execute("DELETE FROM session WHERE key = ?1", [key.as_bytes()]);
             Ok(removed.map_err(failed)? > 0)
         })
@@ -124,7 +196,7 @@ impl<B: BlockingPool> SessionStore for SqliteSessionStore<B> {
 
     async fn list(&self, label: &str) -> Result<Vec<(SessionKey, SessionRecord)>, SessionStoreError> {
         let label = label.to_owned();
-        self.transact(move |transaction| {
+        self.read(move |transaction| {
             let mut statement = transaction
                 .prepare_cached("SELECT key FROM session_label WHERE label = ?1")
                 .map_err(failed)?;
@@ -140,11 +212,15 @@ impl<B: BlockingPool> SessionStore for SqliteSessionStore<B> {
     }
 
     async fn remove_expired(&self, now: u64) -> Result<usize, SessionStoreError> {
-        self.transact(move |transaction| {
+        self.write(move |transaction| {
             transaction.execute("DELETE FROM session WHERE expires_at <= ?1", [seconds(now)]).map_err(failed)
         })
         .await
     }
+}
+
+fn pool_is_full() -> SessionStoreError {
+    SessionStoreError::Failed("the pool for blocking work is full".to_owned())
 }
 
 fn load(transaction: &Transaction<'_>, key: &SessionKey) -> Result<Option<SessionRecord>, SessionStoreError> {
