@@ -160,7 +160,6 @@ fn hash_ip(ip: IpAddr) -> u64 {
 mod tests {
     use super::*;
     use std::collections::HashSet;
-    use std::time::Duration;
 
     fn upstreams(count: usize) -> Vec<Upstream> {
         (0..count).map(|n| Upstream::new(&Place::parse(&format!("http://10.0.0.{n}:80")).unwrap())).collect()
