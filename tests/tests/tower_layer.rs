@@ -59,7 +59,7 @@ fn head_tells_no_length_where_a_layer_answers_with_no_body() {
         })
     });
     on_both(
-        || App::new().get("/", async || "never asked").with(layer(answers.clone())),
+        || App::new().get("/", async || "never asked").with(layer(answers)),
         |server| {
             let response = server.head("/").send().unwrap();
             assert_eq!((response.status().as_u16(), response.header("content-length")), (200, None));
