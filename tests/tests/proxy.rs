@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -258,8 +258,8 @@ fn an_upstream_that_fails_where_others_answer_is_left_alone_and_comes_back() {
         |server| {
             works.store(false, Ordering::SeqCst);
             let before = connections.load(Ordering::SeqCst);
-            for _ in 0..100 {
-                assert_eq!(server.get("/").send().unwrap().text(), "fine");
+            for n in 0..100 {
+                assert_eq!(server.get(&format!("/{n}")).send().unwrap().text(), "fine");
             }
             // Two failures, and what few requests have tried since.
             let tries = connections.load(Ordering::SeqCst) - before;
@@ -301,6 +301,25 @@ fn bad_requests_of_one_client_take_no_upstream_from_the_others() {
             assert!((0..count).all(|index| asked(index) > before[index]), "each was asked again");
         });
     }
+}
+
+#[test]
+fn a_page_that_one_upstream_cannot_make_does_not_take_it_out() {
+    let (breaks_off, asked) =
+        answers(
+            |head| if head.contains(" /page") { "" } else { "HTTP/1.1 203 OK\r\ncontent-length: 0\r\n\r\n" },
+        );
+    let (fine, _) = answers(|_| FINE);
+    proxied(&[breaks_off, fine], |server| {
+        let before = asked.load(Ordering::SeqCst);
+        for n in 0..20 {
+            assert_eq!(server.get(&format!("/page?{n}")).send().unwrap().text(), "fine");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst) - before, 10, "each second request begins there");
+        let statuses: HashSet<_> =
+            (0..4).map(|_| server.get("/").send().unwrap().status().as_u16()).collect();
+        assert_eq!(statuses, HashSet::from([200, 203]));
+    });
 }
 
 #[test]
@@ -694,6 +713,41 @@ fn interim_responses_pass_in_order_and_only_to_those_who_know_them() {
         old.send("GET /x HTTP/1.0\r\nhost: a\r\n\r\n");
         assert!(old.head().starts_with("HTTP/1.1 200"));
         assert_eq!(old.rest(), b"fine");
+    });
+}
+
+#[test]
+fn a_proxy_whose_upstream_leads_back_to_it_asks_once() {
+    let proxy = Arc::new(std::sync::Mutex::new(None));
+    let back = Arc::clone(&proxy);
+    let (url, connections) = server(move |from| {
+        let to = TcpStream::connect(back.lock().unwrap().unwrap()).unwrap();
+        let (mut answers, mut takes) = (to.try_clone().unwrap(), from.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut answers, &mut takes));
+        let _ = std::io::copy(&mut &from, &mut &to);
+    });
+    proxied(&[url], |server| {
+        *proxy.lock().unwrap() = Some(server.address());
+        let before = connections.load(Ordering::SeqCst);
+        assert_eq!(server.get("/").send().unwrap().status(), 508);
+        assert_eq!(connections.load(Ordering::SeqCst) - before, 1);
+    });
+}
+
+#[test]
+fn options_for_the_whole_server_stay_so() {
+    let (url, _) = answers(|head| match head.split(' ').nth(1).unwrap_or_default() {
+        "*" => "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwhole",
+        "/" => "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nroot",
+        _ => FINE,
+    });
+    proxied(&[url], |server| {
+        for (target, expected) in [("http://a", "whole"), ("http://a/", "root"), ("http://a?x", "fine")] {
+            let mut client = Client::connect(server.address());
+            client.send(format!("OPTIONS {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"));
+            client.head();
+            assert_eq!(String::from_utf8(client.rest()).unwrap(), expected, "{target}");
+        }
     });
 }
 
