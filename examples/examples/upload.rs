@@ -7,7 +7,7 @@ use clap::Parser;
 use gimmal::defence::Defences;
 use gimmal::files::Embedded;
 use gimmal::multipart::Multipart;
-use gimmal::{App, Error, Json, post};
+use gimmal::{App, Error, Json, StatusCode, post};
 use gimmal_examples::Args;
 
 #[derive(Debug, Parser)]
@@ -32,10 +32,12 @@ struct Uploaded {
 async fn upload(mut form: Multipart, folder: PathBuf, bytes_max: u64) -> Result<Json<Vec<Uploaded>>, Error> {
     let mut uploaded = Vec::new();
     while let Some(mut field) = form.next_field().await? {
-        let Some(name) = field.file_name().map(str::to_owned) else { continue };
+        let Some(name) = field.file_name().map(str::to_owned) else {
+            return Err(Error::new(StatusCode::BAD_REQUEST, "a field of the form is no file"));
+        };
         let saved = field.save_in(&folder, bytes_max).await?;
-        // Without this the file would go with the handler.
-        saved.file.keep()?;
+        // Without this the file would go with the handler. To give it a name may take a disk a while.
+        gimmal::blocking(move || saved.file.keep()).await??;
         uploaded.push(Uploaded { name, bytes: saved.length });
     }
     Ok(Json(uploaded))

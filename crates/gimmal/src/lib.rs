@@ -28,6 +28,7 @@ pub mod auth;
 mod body;
 mod certificates;
 mod check;
+mod chores;
 pub mod client;
 mod clock;
 #[cfg(feature = "compression")]
@@ -89,8 +90,8 @@ pub use extensions::Extensions;
 pub use extract::{Extension, Form, FromRequest, Path, Query, State};
 pub use gimmal_http::Limits;
 pub use gimmal_runtime::{
-    Address, Backend, BackendKind, BlockingError, ConnectionId, ConnectionInfo, Core, ListenOptions,
-    LocalFuture, Options, SendBuf, Snapshot, blocking,
+    Address, Backend, BackendKind, BlockingError, ConnectionId, ConnectionInfo, Core, CoreFailure,
+    FailedCore, ListenOptions, LocalFuture, Options, SendBuf, Snapshot, blocking,
 };
 pub use gimmal_security::{self as security, Finding, Severity, tls};
 pub use handler::{Handler, Needs};

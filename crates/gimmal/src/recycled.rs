@@ -16,7 +16,9 @@ pub(crate) trait Recycle: Default + 'static {
     /// Where those of the thread are kept.
     const FREE: &'static LocalKey<Free<Self>>;
 
-    /// Lets go of all that belongs to the use that has ended.
+    /// Forgets all that belongs to the use that has ended.
+    ///
+    /// It takes the value apart by name, without `..`: a field that is added and not cleared does not compile.
     fn clear(&mut self);
 }
 
@@ -93,7 +95,8 @@ mod tests {
         const FREE: &'static LocalKey<Free<Self>> = &NOTES;
 
         fn clear(&mut self) {
-            self.0.clear();
+            let Self(text) = self;
+            text.clear();
         }
     }
 

@@ -62,6 +62,24 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// Forgets everything but the storage, also how far a head that never came to its end had come.
+    fn clear(&mut self) {
+        let Self { parsed, bytes, normalized, parameters } = self;
+        parsed.reset();
+        *bytes = Chunk::new();
+        *normalized = None;
+        parameters.clear();
+    }
+
+    /// Copies `source` into the storage that this one has; the bytes are shared.
+    fn copy_from(&mut self, source: &Self) {
+        let Self { parsed, bytes, normalized, parameters } = source;
+        self.parsed.clone_from(parsed);
+        self.bytes = bytes.clone();
+        self.normalized.clone_from(normalized);
+        self.parameters.clone_from(parameters);
+    }
+
     pub(crate) fn view(&self) -> RequestView<'_> {
         self.parsed.view(&self.bytes)
     }
@@ -107,13 +125,13 @@ impl Recycle for Parts {
     const FREE: &'static LocalKey<Free<Self>> = &FREE;
 
     fn clear(&mut self) {
-        self.head.bytes = Chunk::new();
-        self.head.normalized = None;
-        self.head.parameters.clear();
-        self.body.clear();
-        self.extensions = Extensions::new();
-        self.connection = None;
-        self.endpoint = None;
+        let Self { head, body, extensions, number, connection, endpoint } = self;
+        head.clear();
+        body.clear();
+        *extensions = Extensions::new();
+        *number = 0;
+        *connection = None;
+        *endpoint = None;
     }
 }
 
@@ -260,13 +278,16 @@ impl Request {
         names.iter().enumerate().map(move |(index, name)| (&**name, head.parameter(index)))
     }
 
-    /// Moves the request out, leaving one whose head and body are empty.
+    /// Moves the request out. It leaves one with the same head, for extractors that follow, and without the body and
+    /// the extensions.
     pub(crate) fn take(&mut self) -> Self {
         let mut left = Self::blank();
-        let parts = &mut *left.0;
-        parts.body = Body::taken();
-        parts.number = self.0.number;
-        parts.connection.clone_from(&self.0.connection);
+        let Parts { head, body, extensions: _, number, connection, endpoint } = &mut *left.0;
+        head.copy_from(&self.0.head);
+        *body = Body::taken();
+        *number = self.0.number;
+        connection.clone_from(&self.0.connection);
+        endpoint.clone_from(&self.0.endpoint);
         std::mem::replace(self, left)
     }
 

@@ -47,10 +47,11 @@ impl Recycle for Parts {
     const FREE: &'static LocalKey<Free<Self>> = &FREE;
 
     fn clear(&mut self) {
-        self.status = StatusCode::OK;
-        self.headers = None;
-        self.body.clear();
-        self.extra = None;
+        let Self { status, headers, body, extra } = self;
+        *status = StatusCode::OK;
+        *headers = None;
+        body.clear();
+        *extra = None;
     }
 }
 

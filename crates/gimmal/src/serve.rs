@@ -1,12 +1,15 @@
 //! What runs on each core: accepting, TLS handshakes, and the way to the end.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gimmal_runtime::{Address, Core, Listener, LocalFuture, Signal, Signals, Stream as Socket};
+use gimmal_runtime::{
+    Address, Core, CoreHandle, CoresError, Listener, LocalFuture, Signal, Signals, Stream as Socket,
+};
 use gimmal_security::forwarded::TrustedProxies;
 use gimmal_security::tls::{TlsError, TlsServerConfig};
 use tracing::Instrument;
@@ -40,7 +43,7 @@ pub(crate) async fn serve(
     listening: Vec<Listening>,
     blueprint: Arc<Blueprint>,
     config: Config,
-) {
+) -> Result<(), CoresError> {
     let shutdown = config.timeouts.shutdown;
     let handshakes = Rc::new(Handshakes::new(config.handshakes_max));
     let service = Service::new(&blueprint, config.clone());
@@ -52,7 +55,11 @@ pub(crate) async fn serve(
                 let acceptor = Acceptor { binding, service, handshakes: Rc::clone(&handshakes) };
                 core.spawn(accept(Rc::clone(&core), listener, Rc::new(acceptor)));
             }
-            Err(error) => tracing::error!(core = core.index(), %error, "a socket cannot be accepted on"),
+            Err(source) => {
+                tracing::error!(core = core.index(), error = %source, "a socket cannot be accepted on; the server stops");
+                core.handles().iter().for_each(CoreHandle::drain);
+                return Err(CoresError::Start { core: core.index(), what: "its listener", source });
+            }
         }
     }
     core.draining().await;
@@ -63,6 +70,7 @@ pub(crate) async fn serve(
             "the time to stop is over; connections are cut off"
         );
     }
+    Ok(())
 }
 
 /// What becomes of the connections of one socket.
@@ -185,7 +193,7 @@ async fn bid_farewell(socket: &Socket) {
 
 /// Stops at SIGTERM and SIGINT, gracefully the first time and at once the second; reads certificates again at SIGHUP.
 /// Each core sees to itself, since any of them may have stopped when the second signal comes.
-pub(crate) async fn act_on_signals(core: Rc<Core>, certificates: Certificates) {
+pub(crate) async fn act_on_signals(core: Rc<Core>, certificates: Certificates, does_chores: Rc<Cell<bool>>) {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -195,7 +203,7 @@ pub(crate) async fn act_on_signals(core: Rc<Core>, certificates: Certificates) {
     let is_first = core.index() == 0;
     loop {
         match signals.recv().await {
-            Signal::Hangup if is_first => certificates.reload_off_core("SIGHUP").await,
+            Signal::Hangup if does_chores.get() => certificates.reload_off_core("SIGHUP").await,
             Signal::Hangup => {}
             signal if core.is_draining() => {
                 tracing::warn!(%signal, core = core.index(), "stopping at once");

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gimmal_http::Limits;
 use gimmal_runtime::{
-    Address, AddressError, Backend, BackendKind, ConnectionId, ConnectionInfo, CoreHandle, Cores,
-    CoresBuilder, CoresError, ListenError, ListenOptions, Listeners, LocalFuture, Options, Snapshot,
+    Address, AddressError, Backend, BackendKind, ConnectionId, ConnectionInfo, CoreFailure, CoreHandle,
+    Cores, CoresBuilder, CoresError, FailedCore, ListenError, ListenOptions, Listeners, LocalFuture, Options,
+    Snapshot,
 };
 use gimmal_security::Finding;
 use gimmal_security::audit::AuditEvent;
@@ -21,6 +22,7 @@ use crate::acme::Acme;
 use crate::app::App;
 use crate::audit::{RecordsStop, record_of_server};
 use crate::certificates::Certificates;
+use crate::chores::Chores;
 use crate::config::Timeouts;
 use crate::redirect::{RedirectHosts, to_https};
 use crate::router::{AppError, Blueprint};
@@ -276,6 +278,14 @@ Server::new(App::new()).bind_tls("[::]:443", &tls).redirect_to_https("[::]:80", 
         self
     }
 
+    /// Sets what the other cores do when one fails. Default [`CoreFailure::StopAll`]: the server shuts down gracefully, and
+    /// [`run`](Self::run) returns the error, so that what started the process can start it again.
+    #[must_use]
+    pub fn on_core_failure(mut self, then: CoreFailure) -> Self {
+        self.cores = self.cores.on_failure(then);
+        self
+    }
+
     /// Options of the listening sockets.
     #[must_use]
     pub fn listen_options(mut self, options: ListenOptions) -> Self {
@@ -385,20 +395,21 @@ Server::new(App::new()).bind_tls("[::]:443", &tls).redirect_to_https("[::]:80", 
         let sockets = Mutex::new(sockets);
         let (config, signals, certificates) =
             (self.config, self.signals, Certificates::new(configs, audit_log.clone()));
-        let watched = certificates.clone();
+        let chores = Chores::new(
+            certificates.clone(),
+            #[cfg(feature = "acme")]
+            acme,
+        );
         record_of_server(audit_log.as_ref(), AuditEvent::ServerStarted);
         let records_stop = RecordsStop(audit_log);
         let cores = self.cores.options(self.options).start(move |core| {
             let _ = &records_stop;
             let mut sockets = sockets.lock().unwrap_or_else(PoisonError::into_inner);
             let sockets = std::mem::take(&mut sockets[core.index()]);
-            if core.index() == 0 {
-                core.spawn(watched.clone().watch());
-                #[cfg(feature = "acme")]
-                acme.keep(&core);
-            }
+            let is_ours = chores.take_turns(&core);
             if signals {
-                core.spawn(serve::act_on_signals(Rc::clone(&core), watched.clone()));
+                let certificates = chores.certificates().clone();
+                core.spawn(serve::act_on_signals(Rc::clone(&core), certificates, is_ours));
             }
             serve::serve(core, sockets, Arc::clone(&blueprint), config.clone())
         })?;
@@ -426,7 +437,7 @@ pub struct Running {
     addresses: Vec<Address>,
     first_is_tls: bool,
     certificates: Certificates,
-    cores: Cores<()>,
+    cores: Cores<Result<(), CoresError>>,
 }
 
 impl Running {
@@ -459,12 +470,18 @@ impl Running {
         ServerHandle { cores: self.cores.handles().into(), certificates: self.certificates.clone() }
     }
 
+    /// Lists the cores that have failed so far, the first one first; see [`Server::on_core_failure`].
+    #[must_use]
+    pub fn failures(&self) -> Vec<FailedCore> {
+        self.cores.failures()
+    }
+
     /// Waits until the server has stopped: by a signal, by [`ServerHandle::shutdown`], or by a failure.
     ///
     /// # Errors
-    /// [`ServerError::Cores`] if a core failed or was stopped at once.
+    /// [`ServerError::Cores`] if a core failed or was stopped at once; of several, the one that failed first.
     pub fn join(self) -> Result<(), ServerError> {
-        self.cores.join()?;
+        self.cores.join()?.into_iter().collect::<Result<(), _>>()?;
         Ok(())
     }
 }
@@ -503,7 +520,7 @@ impl ServerHandle {
     /// Asks for a connection to be closed; `false` if it is gone.
     #[must_use]
     pub fn close(&self, id: ConnectionId) -> bool {
-        self.cores.get(id.core()).is_some_and(|core| core.table().request_close(id))
+        self.cores.get(id.core()).is_some_and(|core| core.request_close(id))
     }
 
     /// Reads all certificates, keys and revocation lists again, in the calling thread. Connections that are open go on

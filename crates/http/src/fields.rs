@@ -74,6 +74,11 @@ impl Fields {
         self.0.clear();
     }
 
+    /// Copies `other` into the storage that this one has.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        self.0.clone_from(&other.0);
+    }
+
     /// Takes over the fields of a complete head, and checks that every line ends in CRLF, as `httparse` also takes a
     /// bare LF. A value cannot hold an LF, so it is enough to look at the bytes before each name and at the end.
     pub(crate) fn fill(&mut self, headers: &[Header<'_>], head: &[u8]) -> Result<(), HeadError> {
@@ -171,7 +176,7 @@ pub(crate) fn check_size(len: usize, limits: &Limits) -> Result<(), HeadError> {
 }
 
 /// The search for the end of a head that comes in pieces. No byte is looked at twice, however small they are.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct EndSearch {
     /// Where the search stopped, `None` if the head has not been looked at.
     searched: Option<usize>,

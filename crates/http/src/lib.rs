@@ -20,7 +20,8 @@
 //! # Ok::<(), gimmal_http::RequestError>(())
 //! ```
 //!
-//! With the feature `websocket` the module `websocket` does the same for RFC 6455 and RFC 7692.
+//! The module [`multipart`] does the same for forms with files (RFC 7578), and with the feature `websocket` the module
+//! `websocket` for RFC 6455 and RFC 7692.
 #![forbid(unsafe_code)]
 
 mod accept_encoding;
@@ -34,6 +35,7 @@ mod fields;
 mod framing;
 mod host;
 mod limits;
+pub mod multipart;
 mod range;
 mod request;
 mod response;

@@ -75,9 +75,9 @@ impl RequestHead {
     /// Forgets everything but the storage. Needed only to give up an incomplete head: after a complete one, or an
     /// error, the next call of [`parse`](Self::parse) begins anew by itself.
     pub fn reset(&mut self) {
-        let fields = std::mem::take(&mut self.fields);
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
         *self = Self { fields, ..Self::new() };
-        self.fields.clear();
     }
 
     /// Parses the head at the start of `bytes`. After [`Parsed::Partial`] it wants the same bytes with more after
@@ -252,6 +252,50 @@ impl RequestHead {
     #[must_use]
     pub fn upgrade(&self) -> bool {
         self.upgrade
+    }
+}
+
+impl Clone for RequestHead {
+    fn clone(&self) -> Self {
+        let mut clone = Self::new();
+        clone.clone_from(self);
+        clone
+    }
+
+    /// Copies `source` into the storage that this one has.
+    fn clone_from(&mut self, source: &Self) {
+        let Self {
+            end,
+            method,
+            version,
+            framing,
+            keep_alive,
+            expects_continue,
+            upgrade,
+            form,
+            target,
+            path,
+            query,
+            authority,
+            fields,
+        } = source;
+        let mut copied = std::mem::take(&mut self.fields);
+        copied.copy_from(fields);
+        *self = Self {
+            end: *end,
+            method: method.clone(),
+            version: *version,
+            framing: *framing,
+            keep_alive: *keep_alive,
+            expects_continue: *expects_continue,
+            upgrade: *upgrade,
+            form: *form,
+            target: *target,
+            path: *path,
+            query: *query,
+            authority: *authority,
+            fields: copied,
+        };
     }
 }
 

@@ -6,9 +6,10 @@ use std::io;
 use std::str::FromStr;
 use std::thread;
 
-use io_uring::{IoUring, Probe};
+use io_uring::{IoUring, Probe, opcode};
 
-use crate::ring::OPERATIONS;
+use crate::cores::CoresError;
+use crate::ring::{OPERATIONS, QueueSizes};
 
 /// Which back end to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub enum IoUringMissing {
     DisabledBySysctl(String),
     /// A seccomp filter refuses the system call, as container engines' default profiles do.
     #[error(
-        "a seccomp filter refuses io_uring_setup: allow io_uring_setup, io_uring_enter and io_uring_register in \
+        "a seccomp filter refuses io_uring: allow io_uring_setup, io_uring_enter and io_uring_register in \
          the container's seccomp profile"
     )]
     RefusedBySeccomp,
@@ -93,17 +94,24 @@ pub enum IoUringMissing {
         "the limit on locked memory is too small for a ring: raise it (`ulimit -l`, LimitMEMLOCK= in systemd)"
     )]
     LockedMemory,
+    /// The thread that tries it was refused.
+    #[error(
+        "no thread could be started ({0}): raise the limit on threads (`ulimit -u`, TasksMax= in systemd)"
+    )]
+    Thread(#[source] io::Error),
     /// Something else.
-    #[error("io_uring_setup failed: {0}")]
+    #[error("io_uring failed: {0}")]
     Other(#[source] io::Error),
 }
 
 /// Looks whether io_uring can be used by this process, with all operations that the server needs.
 ///
+/// Whether the limits on memory and files suffice for all cores shows only when they start.
+///
 /// # Errors
 /// What is missing, in one line, with the cure.
 pub fn probe() -> Result<(), IoUringMissing> {
-    let ring = IoUring::<io_uring::squeue::Entry, io_uring::cqueue::Entry>::builder()
+    let mut ring = IoUring::<io_uring::squeue::Entry, io_uring::cqueue::Entry>::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_no_sqarray()
@@ -111,16 +119,28 @@ pub fn probe() -> Result<(), IoUringMissing> {
         .map_err(explain)?;
     let mut probe = Probe::new();
     ring.submitter().register_probe(&mut probe).map_err(IoUringMissing::Other)?;
-    match OPERATIONS.iter().find(|(_, code)| !probe.is_supported(*code)) {
-        Some((operation, _)) => Err(IoUringMissing::OperationMissing { operation, kernel: kernel_release() }),
-        None => Ok(()),
+    if let Some((operation, _)) = OPERATIONS.iter().find(|(_, code)| !probe.is_supported(*code)) {
+        return Err(IoUringMissing::OperationMissing { operation, kernel: kernel_release() });
+    }
+    // A filter may let the set-up pass and refuse this.
+    // SAFETY: the operation does nothing, and names no memory.
+    unsafe { ring.submission().push(&opcode::Nop::new().build()) }
+        .map_err(|full| IoUringMissing::Other(io::Error::other(full)))?;
+    match ring.submit_and_wait(1) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => IoUringMissing::RefusedBySeccomp,
+            _ => IoUringMissing::Other(error),
+        }),
     }
 }
 
 /// Probes on a thread of its own: the end of a ring interrupts the system calls of the thread that made it, some
 /// milliseconds later.
 fn probe_apart() -> Result<(), IoUringMissing> {
-    thread::spawn(probe).join().unwrap_or_else(|_| Err(IoUringMissing::Other(io::ErrorKind::Other.into())))
+    let thread =
+        thread::Builder::new().name("gimmal-probe".into()).spawn(probe).map_err(IoUringMissing::Thread)?;
+    thread.join().unwrap_or_else(|_| Err(IoUringMissing::Other(io::ErrorKind::Other.into())))
 }
 
 fn explain(error: io::Error) -> IoUringMissing {
@@ -144,17 +164,52 @@ fn kernel_release() -> String {
     release.trim().to_owned()
 }
 
+/// How all cores are to be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) backend: BackendKind,
+    pub(crate) queues: QueueSizes,
+}
+
+impl Plan {
+    const EPOLL: Self = Self { backend: BackendKind::Epoll, queues: QueueSizes::FULL };
+
+    /// Says in the log why the cores run by this plan, and not by a better one.
+    pub(crate) fn explain(self, lacking: &CoresError) {
+        match self.backend {
+            BackendKind::IoUring => {
+                tracing::warn!(%lacking, "the rings are smaller than usual, which costs more calls under load");
+            }
+            BackendKind::Epoll => {
+                tracing::warn!(%lacking, "io_uring cannot be used; running on epoll, which is slower");
+            }
+        }
+    }
+}
+
 impl Backend {
-    /// Decides, and says so in the log where it was left to us.
-    pub(crate) fn choose(self) -> Result<BackendKind, IoUringMissing> {
+    /// Decides how to start, and says so in the log where it was left to us.
+    pub(crate) fn first_plan(self) -> Result<Plan, IoUringMissing> {
+        let ring = Plan { backend: BackendKind::IoUring, queues: QueueSizes::FULL };
         match (self, if self == Self::Epoll { Ok(()) } else { probe_apart() }) {
-            (Self::Epoll, _) => Ok(BackendKind::Epoll),
-            (_, Ok(())) => Ok(BackendKind::IoUring),
+            (Self::Epoll, _) => Ok(Plan::EPOLL),
+            (_, Ok(())) => Ok(ring),
             (Self::IoUring, Err(missing)) => Err(missing),
             (Self::Auto, Err(missing)) => {
                 tracing::warn!(%missing, "io_uring cannot be used; running on epoll, which is slower");
-                Ok(BackendKind::Epoll)
+                Ok(Plan::EPOLL)
             }
+        }
+    }
+
+    /// What to try after `failed` has: smaller rings where memory was short, then epoll.
+    pub(crate) fn next_plan(self, failed: Plan, error: &CoresError) -> Option<Plan> {
+        let smaller = Plan { queues: QueueSizes::SMALL, ..failed };
+        match failed.backend {
+            BackendKind::Epoll => None,
+            BackendKind::IoUring if error.is_about_memory() && failed != smaller => Some(smaller),
+            BackendKind::IoUring if self == Self::Auto => Some(Plan::EPOLL),
+            BackendKind::IoUring => None,
         }
     }
 }
@@ -181,6 +236,6 @@ mod tests {
 
     #[test]
     fn epoll_is_always_there() {
-        assert_eq!(Backend::Epoll.choose().unwrap(), BackendKind::Epoll);
+        assert_eq!(Backend::Epoll.first_plan().unwrap(), Plan::EPOLL);
     }
 }

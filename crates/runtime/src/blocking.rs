@@ -1,5 +1,6 @@
 //! Work that would hold a core, on threads made for it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{LazyLock, Mutex};
 
 use tokio::sync::Semaphore;
@@ -22,6 +23,9 @@ pub enum BlockingError {
         "{BLOCKING_WAITING_MAX} pieces of blocking work wait already; shed load, or make the work shorter"
     )]
     Full,
+    /// The system refuses a thread for it.
+    #[error("no thread could be started: raise the limit on threads (`ulimit -u`, TasksMax= in systemd)")]
+    NoThread,
     /// The work panicked, or its core is stopping.
     #[error("the blocking work panicked, or its core is stopping")]
     Failed,
@@ -49,7 +53,8 @@ impl Drop for Waiting {
 /// Runs `work` on a thread for blocking work and waits for its output, while the core goes on.
 ///
 /// # Errors
-/// [`BlockingError::Full`] when too much waits already, [`BlockingError::Failed`] when `work` panics.
+/// [`BlockingError::Full`] when too much waits already, [`BlockingError::NoThread`] when the system refuses a thread,
+/// [`BlockingError::Failed`] when `work` panics.
 ///
 /// # Panics
 /// If it is polled outside a core (or another Tokio runtime).
@@ -73,7 +78,9 @@ pub async fn blocking<T: Send + 'static>(
         let _permit = permit;
         work()
     };
-    tokio::task::spawn_blocking(work).await.map_err(|_| BlockingError::Failed)
+    // Tokio panics when it has no thread at all and is refused one.
+    let spawned = catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(work)));
+    spawned.map_err(|_| BlockingError::NoThread)?.await.map_err(|_| BlockingError::Failed)
 }
 
 #[cfg(test)]

@@ -22,20 +22,28 @@ const SHARED_BYTES_MIN: usize = BUFFER_BYTES / 4;
 /// Buffers that the kernel is told of, and that are given out in one round. The kernel takes the one that has rested longest:
 /// with those that the program holds they should fit into the cache.
 pub(crate) const PROVIDED: u16 = 4;
-/// Unused buffers kept per thread.
+/// Unused buffers kept per core.
 const KEPT: usize = 32;
 
 thread_local! {
-    /// The one that was used last is used first: it may still be in the cache.
-    static FREE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// Those that nobody holds, on a thread that runs a core. The one that was used last is used first: it may still be in
+    /// the cache. Other threads, on which buffers are dropped as well, would keep memory that they never use.
+    static FREE: RefCell<Option<Vec<Vec<u8>>>> = const { RefCell::new(None) };
 }
 
-/// A bulk buffer; it goes back to the thread on which it is dropped.
+/// Keeps unused buffers on the calling thread from now on.
+pub(crate) fn keep_on_this_thread() {
+    FREE.with_borrow_mut(|free| {
+        free.get_or_insert_default();
+    });
+}
+
+/// A bulk buffer. A thread that runs a core uses it again when it is dropped there.
 pub(crate) struct BulkBuf(Vec<u8>);
 
 impl BulkBuf {
     pub(crate) fn take() -> Self {
-        let recycled = FREE.with_borrow_mut(Vec::pop);
+        let recycled = FREE.with_borrow_mut(|free| free.as_mut()?.pop());
         Self(recycled.unwrap_or_else(|| vec![0; BUFFER_BYTES]))
     }
 
@@ -111,8 +119,9 @@ impl Drop for BulkBuf {
         let memory = mem::take(&mut self.0);
         // The thread is ending when this fails: the memory is simply freed.
         let _ = FREE.try_with(|free| {
-            let mut free = free.borrow_mut();
-            if free.len() < KEPT {
+            if let Some(free) = &mut *free.borrow_mut()
+                && free.len() < KEPT
+            {
                 free.push(memory);
             }
         });
@@ -157,7 +166,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_thread_without_a_core_keeps_no_buffer() {
+        let kept = || FREE.with_borrow(|free| free.as_ref().map(Vec::len));
+        drop(BulkBuf::take());
+        assert_eq!(kept(), None);
+        keep_on_this_thread();
+        drop(BulkBuf::take());
+        assert_eq!(kept(), Some(1));
+        let whole = BulkBuf::take().freeze(BUFFER_BYTES).into_bytes();
+        let kept_there = std::thread::spawn(move || {
+            drop(whole);
+            FREE.with_borrow(|free| free.as_ref().map(Vec::len))
+        });
+        assert_eq!((kept_there.join().unwrap(), kept()), (None, Some(0)));
+    }
+
+    #[test]
     fn the_buffer_that_was_dropped_last_is_used_next() {
+        keep_on_this_thread();
         let (first, second) = (BulkBuf::take(), BulkBuf::take());
         let (one, two) = (first.as_ptr(), second.as_ptr());
         drop(second);
@@ -168,6 +194,7 @@ mod tests {
 
     #[test]
     fn a_few_bytes_do_not_keep_a_buffer() {
+        keep_on_this_thread();
         let mut buffer = BulkBuf::take();
         let at = buffer.as_ptr();
         buffer[..5].copy_from_slice(b"hello");

@@ -27,6 +27,8 @@ enum Interruption {
     DeadlinePassed,
     /// Somebody asked through the connection table for it to be closed.
     CloseRequested,
+    /// The program has aborted the connection.
+    Aborted,
 }
 
 pub(crate) struct Connection {
@@ -72,7 +74,18 @@ impl Connection {
         &self.io
     }
 
+    /// # Errors
+    /// `ConnectionAborted` once the program has aborted the connection. Nothing may name it then: what it stood for may be
+    /// another client's connection.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        match self.interruption.get() {
+            Some(Interruption::Aborted) => Err(io::ErrorKind::ConnectionAborted.into()),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn poll_receive(self: &Rc<Self>, cx: &mut Context<'_>) -> Poll<io::Result<PinnedBytes>> {
+        self.check()?;
         match &self.io {
             Io::Ring(socket) => socket.poll_receive(self, cx),
             Io::Epoll(socket) => socket.poll_receive(self, cx),
@@ -95,13 +108,17 @@ impl Connection {
 
     /// Puts bytes back in front of what is to be received next.
     pub(crate) fn unreceive(&self, bytes: PinnedBytes) {
+        if self.check().is_err() {
+            return;
+        }
         match &self.io {
-            Io::Ring(socket) => socket.unreceive(bytes),
+            Io::Ring(socket) => socket.unreceive(self, bytes),
             Io::Epoll(socket) => socket.unreceive(bytes),
         }
     }
 
     pub(crate) fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
         match &self.io {
             Io::Ring(socket) => socket.poll_send_ready(self, cx),
             Io::Epoll(socket) => socket.poll_send_ready(self, cx),
@@ -109,6 +126,7 @@ impl Connection {
     }
 
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
         match &self.io {
             Io::Ring(socket) => socket.poll_flush(self, cx),
             Io::Epoll(socket) => socket.poll_flush(self, cx),
@@ -116,6 +134,9 @@ impl Connection {
     }
 
     pub(crate) fn send(self: &Rc<Self>, data: SendBuf) {
+        if self.check().is_err() {
+            return;
+        }
         match &self.io {
             Io::Ring(socket) => socket.send(self, data),
             Io::Epoll(socket) => socket.send(self, [data]),
@@ -123,6 +144,9 @@ impl Connection {
     }
 
     pub(crate) fn send_all<const N: usize>(self: &Rc<Self>, pieces: [SendBuf; N]) {
+        if self.check().is_err() {
+            return;
+        }
         match &self.io {
             // They wait for the turn, and so for each other.
             Io::Ring(socket) => pieces.into_iter().for_each(|piece| socket.send(self, piece)),
@@ -139,7 +163,7 @@ impl Connection {
             self.interruption.set(None);
         }
         match after {
-            Some(after) => self.core.deadlines.set(self.id.slot(), after, self.core.clock.now()),
+            Some(after) => self.core.deadlines.set(self.id.slot(), after, self.core.now()),
             None => self.core.deadlines.clear(self.id.slot()),
         }
     }
@@ -164,6 +188,9 @@ impl Connection {
             Interruption::CloseRequested => {
                 io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was asked to close")
             }
+            Interruption::Aborted => {
+                io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was aborted")
+            }
         })
     }
 
@@ -180,7 +207,10 @@ impl Connection {
     }
 
     fn interrupt(&self, interruption: Interruption) {
-        self.interruption.set(Some(interruption));
+        // Nothing takes an abort back.
+        if self.check().is_ok() {
+            self.interruption.set(Some(interruption));
+        }
         self.wake_receiver();
         self.wake_sender();
         if let Some(waker) = self.watcher.take() {
@@ -240,7 +270,7 @@ impl Connection {
         if self.is_closed() {
             return;
         }
-        self.core.deadlines.set(self.id.slot(), self.core.options.linger, self.core.clock.now());
+        self.core.deadlines.set(self.id.slot(), self.core.options.linger, self.core.now());
         match &self.io {
             Io::Ring(socket) => socket.close(self),
             Io::Epoll(socket) => socket.close(self),
@@ -249,6 +279,10 @@ impl Connection {
 
     /// Ends the connection at once, with a reset.
     pub(crate) fn reset(self: &Rc<Self>) {
+        self.interrupt(Interruption::Aborted);
+        if self.is_closed() {
+            return;
+        }
         match &self.io {
             Io::Ring(socket) => socket.reset(self),
             Io::Epoll(socket) => socket.reset(self),

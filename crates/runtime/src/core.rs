@@ -5,22 +5,24 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::backend::BackendKind;
 use crate::bulk;
-use crate::clock::{CoarseClock, Deadlines};
+use crate::clock::{CoarseClock, Deadlines, Tick};
 use crate::connection::{Connection, Io};
-use crate::counters::{CoreCounters, Snapshot};
+use crate::counters::{CoreCounters, Counter, Snapshot};
 use crate::local_future::LocalFuture;
 use crate::options::Options;
 use crate::pinned::{BufferPool, PinnedBuf};
 use crate::remote::{self, CoreHandle, Inbox};
-use crate::ring::{Completion, Op, Ring};
+use crate::ring::{Completion, Op, Ring, RingSocket};
 use crate::stall::Heartbeat;
 use crate::table::TableOwner;
+use crate::tally::Tally;
 use crate::tasks::{Polled, Tasks};
 
 /// Bytes of a buffer for files: a piece of a file, and one page more, so that it fits into another one when it is
@@ -49,6 +51,10 @@ pub struct Core {
     pub(crate) deadlines: Deadlines,
     pub(crate) table: RefCell<TableOwner>,
     connections: RefCell<Vec<Option<Rc<Connection>>>>,
+    /// Bytes queued on all connections and not taken by the kernel.
+    pub(crate) unsent: Tally,
+    /// Bytes that all connections have received and not read.
+    pub(crate) unread: Tally,
     pub(crate) receive_buffers: Rc<BufferPool>,
     file_buffers: Rc<BufferPool>,
     ring: Option<RefCell<Ring>>,
@@ -99,6 +105,8 @@ impl Core {
             handle: parts.handle,
             handles: parts.handles,
             backend: parts.backend,
+            unsent: Tally::new(parts.options.core_unsent_bytes_max),
+            unread: Tally::new(parts.options.core_unread_bytes_max),
             options: parts.options,
             clock: CoarseClock::new(),
             deadlines: Deadlines::new(),
@@ -266,7 +274,10 @@ impl Core {
         Rc::clone(&self.stop)
     }
 
+    /// The ring, for an operation to be queued. A task that Tokio polls asks for it while the driver may be asleep, so the
+    /// driver is woken to hand the operation over.
     pub(crate) fn ring(&self) -> RefMut<'_, Ring> {
+        self.rouse();
         self.ring.as_ref().expect("ring sockets exist only on a core with a ring").borrow_mut()
     }
 
@@ -305,6 +316,18 @@ impl Core {
 
     pub(crate) fn wake_at_next_tick(&self, waker: &Waker) {
         self.next_tick.add(waker);
+        // Nothing may have needed ticks before.
+        self.rouse();
+    }
+
+    /// The coarse time that a deadline counts from. A round keeps it up to date; a task that Tokio polls while the driver is
+    /// asleep finds it behind, and the driver without a tick to wait for.
+    pub(crate) fn now(&self) -> Tick {
+        if self.running.get() {
+            return self.clock.now();
+        }
+        self.rouse();
+        self.clock.refresh()
     }
 
     pub(crate) fn opened(&self, connection: &Rc<Connection>) {
@@ -329,7 +352,7 @@ impl Core {
         self.connection_closes.wake_all();
     }
 
-    fn open(&self) -> Vec<Rc<Connection>> {
+    pub(crate) fn open(&self) -> Vec<Rc<Connection>> {
         self.connections.borrow().iter().flatten().cloned().collect()
     }
 
@@ -411,8 +434,8 @@ impl Core {
         if let Some(ring) = &self.ring {
             self.start_sends();
             let mut completions = self.completions.take();
-            ring.borrow_mut().turn(&mut completions)?;
-            busy |= !completions.is_empty();
+            let left_over = ring.borrow_mut().turn(&mut completions)?;
+            busy |= left_over || !completions.is_empty();
             for completion in &completions {
                 self.complete(*completion);
             }
@@ -432,7 +455,10 @@ impl Core {
             self.tasks.wake(task);
         }
         for job in inbox.jobs.drain(..) {
-            job(self);
+            if catch_unwind(AssertUnwindSafe(|| job(self))).is_err() {
+                self.counters.panics.add(1);
+                tracing::error!(core = self.index(), "work from another thread panicked; it alone has ended");
+            }
         }
         self.inbox.replace(inbox);
         any
@@ -503,7 +529,16 @@ impl Core {
     pub(crate) fn needs_ticks(&self) -> bool {
         self.open_connections() > 0
             || !self.next_tick.is_empty()
-            || self.counters.buffers_in_use.get() != self.receive_buffers.in_use() as u64
+            || self.gauges().iter().any(|(gauge, value)| gauge.get() != *value as u64)
+    }
+
+    fn gauges(&self) -> [(&Counter, usize); 3] {
+        let counters = &self.counters;
+        [
+            (&counters.buffers_in_use, self.receive_buffers.in_use()),
+            (&counters.unsent_bytes, self.unsent.held()),
+            (&counters.unread_bytes, self.unread.held()),
+        ]
     }
 
     /// What is done every 50 ms: deadlines, requests to close, and the gauges.
@@ -522,7 +557,9 @@ impl Core {
                 connection.close_requested();
             }
         }
-        self.counters.buffers_in_use.set(self.receive_buffers.in_use() as u64);
+        for (gauge, value) in self.gauges() {
+            gauge.set(value as u64);
+        }
         self.counters.stalls.set(self.heartbeat.stalls());
         self.next_tick.wake_all();
     }
@@ -566,31 +603,49 @@ impl Core {
     }
 }
 
-/// Gives a completion to what it belongs to.
+/// Gives a completion to what it belongs to. A connection's socket is named no longer once the operation has completed.
 fn dispatch(op: Op, completion: Completion) {
+    let last = !completion.more();
     match op {
         Op::Receive(connection) => {
-            with_ring(&connection, |socket| socket.on_received(&connection, completion));
+            on_socket(&connection, last, |socket| socket.on_received(&connection, completion));
         }
         Op::ReceiveBulk(connection) => {
-            with_ring(&connection, |socket| socket.on_received_bulk(&connection, completion));
+            on_socket(&connection, last, |socket| socket.on_received_bulk(&connection, completion));
         }
         Op::ReceiveOwned(connection) => {
-            with_ring(&connection, |socket| socket.on_received_owned(&connection, completion));
+            on_socket(&connection, last, |socket| socket.on_received_owned(&connection, completion));
         }
         Op::Send(connection) => {
-            with_ring(&connection, |socket| socket.on_sent(&connection, completion));
+            on_socket(&connection, last, |socket| socket.on_sent(&connection, completion));
         }
+        // The notification that follows the result is about the memory alone.
         Op::SendZeroCopy(op) => {
-            with_ring(&op.connection, |socket| socket.on_sent(&op.connection, completion));
+            let is_result = !completion.is_notification();
+            on_socket(&op.connection, is_result, |socket| socket.on_sent(&op.connection, completion));
         }
-        Op::Linger(op) => with_ring(&op.connection, |socket| socket.close_now(&op.connection)),
+        Op::Linger(op) => on_socket(&op.connection, last, |_| {}),
+        Op::Unwatched(connection) => on_socket(&connection, last, |_| {}),
         Op::Accept(listener) => listener.on_completion(completion),
-        Op::Oneshot(oneshot) => oneshot.complete(completion.result),
+        Op::Oneshot(oneshot) => {
+            oneshot.complete(completion.result);
+            if let Some(connection) = oneshot.connection() {
+                on_socket(connection, last, |_| {});
+            }
+        }
     }
 }
 
-fn with_ring(connection: &Connection, f: impl FnOnce(&crate::ring::RingSocket)) {
+fn on_socket(connection: &Rc<Connection>, named_no_longer: bool, f: impl FnOnce(&RingSocket)) {
+    with_ring(connection, |socket| {
+        f(socket);
+        if named_no_longer {
+            socket.named_no_longer(connection);
+        }
+    });
+}
+
+fn with_ring(connection: &Connection, f: impl FnOnce(&RingSocket)) {
     if let Io::Ring(socket) = connection.io() {
         f(socket);
     }

@@ -1,32 +1,31 @@
 //! Starting a thread for each core.
 
-use std::any::Any;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::fmt;
 use std::future::Future;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, BackendKind, IoUringMissing};
-use crate::core::{Core, FILE_BUFFER_BYTES, Parts};
+use crate::backend::{Backend, BackendKind, IoUringMissing, Plan};
+use crate::core::Core;
 use crate::counters::{CoreCounters, Snapshot};
 use crate::cpus;
-use crate::driver::Driver;
-use crate::local_future::LocalFuture;
+use crate::failure::{CoreFailure, FailedCore, Failures, Watch};
 use crate::options::Options;
-use crate::pinned::BufferPool;
 use crate::remote::{CoreHandle, Remote};
-use crate::ring::Ring;
+use crate::seed::{Seed, Starter, panic_message};
+use crate::signal;
 use crate::stall::{Heartbeat, StallDetector};
 use crate::table::TableOwner;
 
-/// Entries of tokio-uring's own ring, which carries files alone.
-const FILE_RING_ENTRIES: u32 = 64;
 /// Direct descriptors beyond the connections, for those that close at the same moment as others come.
 const SPARE_FILES: u32 = 64;
+/// How long the kernel may take to give back the memory of rings that are gone.
+const RINGS_GO: Duration = Duration::from_millis(500);
 
 /// Why the cores could not be started, or one of them ended early.
 #[derive(Debug, thiserror::Error)]
@@ -39,11 +38,13 @@ pub enum CoresError {
     #[error("Options::{0}")]
     Options(&'static str),
     /// A thread, a ring or memory was refused.
-    #[error("core {core} could not start: {source}")]
+    #[error("core {core} could not start: {what}: {source}{}", Cure(source))]
     Start {
         /// Which core.
         core: usize,
-        /// What was refused.
+        /// What could not be made.
+        what: &'static str,
+        /// Why it was refused.
         source: io::Error,
     },
     /// A core's ring or its main future failed.
@@ -56,6 +57,24 @@ pub enum CoresError {
     },
 }
 
+/// What to do about an error of the start.
+struct Cure<'a>(&'a io::Error);
+
+impl fmt::Display for Cure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0.raw_os_error() {
+            Some(libc::EMFILE) => " (raise the limit on open files: `ulimit -n`, LimitNOFILE= in systemd)",
+            Some(libc::ENFILE) => " (raise the sysctl fs.file-max)",
+            Some(libc::EAGAIN) => " (raise the limit on threads: `ulimit -u`, TasksMax= in systemd)",
+            Some(libc::ENOMEM) => {
+                " (raise the limit on locked memory: `ulimit -l`, LimitMEMLOCK= in systemd; or start fewer cores)"
+            }
+            Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => " (a seccomp filter or a sysctl forbids it)",
+            _ => "",
+        })
+    }
+}
+
 /// How many cores, where, and on what. Made by [`Cores::builder`].
 #[derive(Clone, Debug, Default)]
 pub struct CoresBuilder {
@@ -64,6 +83,7 @@ pub struct CoresBuilder {
     pin: Option<bool>,
     backend: Backend,
     options: Options,
+    on_failure: CoreFailure,
 }
 
 impl CoresBuilder {
@@ -102,6 +122,13 @@ impl CoresBuilder {
         self
     }
 
+    /// Sets what the other cores do when one fails. Default [`CoreFailure::StopAll`].
+    #[must_use]
+    pub fn on_failure(mut self, then: CoreFailure) -> Self {
+        self.on_failure = then;
+        self
+    }
+
     /// How many cores will be started, for who must prepare something for each of them.
     #[must_use]
     pub fn planned(&self) -> usize {
@@ -122,11 +149,67 @@ impl CoresBuilder {
         T: Send + 'static,
     {
         let options = self.checked_options()?;
-        let backend = self.backend.choose()?;
+        signal::survive_refused_writes();
+        let main = Arc::new(main);
+        let mut plan = self.backend.first_plan()?;
+        let mut lacking = None;
+        loop {
+            let error = match self.launch(plan, &options, &main, lacking.is_some()) {
+                Ok(cores) => {
+                    if let Some(error) = lacking {
+                        plan.explain(&error);
+                    }
+                    return Ok(cores);
+                }
+                Err(Refused::ToRun(error)) => return Err(error),
+                Err(Refused::ToPrepare(error)) => error,
+            };
+            plan = match self.backend.next_plan(plan, &error) {
+                Some(next) => next,
+                None => return Err(error),
+            };
+            lacking.get_or_insert(error);
+        }
+    }
+
+    /// Starts all cores by one plan. After others have failed, it has patience with the kernel.
+    fn launch<F, T>(
+        &self,
+        plan: Plan,
+        options: &Options,
+        main: &Arc<impl Fn(Rc<Core>) -> F + Send + Sync + 'static>,
+        after_others: bool,
+    ) -> Result<Cores<T>, Refused>
+    where
+        F: Future<Output = T> + 'static,
+        T: Send + 'static,
+    {
+        let until = Instant::now() + RINGS_GO;
+        loop {
+            match self.try_launch(plan, options, main) {
+                Err(Refused::ToPrepare(error))
+                    if after_others && error.is_about_memory() && Instant::now() < until =>
+                {
+                    thread::sleep(RINGS_GO / 10);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_launch<F, T>(
+        &self,
+        plan: Plan,
+        options: &Options,
+        main: &Arc<impl Fn(Rc<Core>) -> F + Send + Sync + 'static>,
+    ) -> Result<Cores<T>, Refused>
+    where
+        F: Future<Output = T> + 'static,
+        T: Send + 'static,
+    {
         let cpus = cpus::choose(self.count, self.cpus.as_deref());
         let distinct = cpus.iter().collect::<std::collections::HashSet<_>>().len();
         let pin = self.pin.unwrap_or(distinct == cpus.len());
-
         let mut owners = Vec::new();
         let mut handles = Vec::new();
         for index in 0..cpus.len() {
@@ -140,39 +223,66 @@ impl CoresBuilder {
             owners.push(owner);
         }
         let handles: Arc<[CoreHandle]> = handles.into();
+        let watch = Watch {
+            handles: Arc::clone(&handles),
+            on_failure: self.on_failure,
+            failures: Failures::default(),
+        };
         let heartbeats: Vec<_> = cpus.iter().map(|_| Arc::new(Heartbeat::default())).collect();
-        let main = Arc::new(main);
-        let (ready, started) = mpsc::channel();
-        let mut threads = Vec::new();
-        for ((index, cpu), table) in cpus.iter().copied().enumerate().zip(owners) {
+        let (reports, reported) = mpsc::channel();
+        let (mut threads, mut leave) = (Vec::new(), Vec::new());
+        let mut started = Ok(());
+        for ((core, cpu), table) in cpus.iter().copied().enumerate().zip(owners) {
+            let (go, wait) = mpsc::channel();
             let seed = Seed {
-                handle: handles[index].clone(),
+                handle: handles[core].clone(),
                 handles: Arc::clone(&handles),
                 cpu: pin.then_some(cpu),
-                backend,
+                plan,
                 options: options.clone(),
                 table,
-                heartbeat: Arc::clone(&heartbeats[index]),
+                heartbeat: Arc::clone(&heartbeats[core]),
+                watch: watch.clone(),
+                starter: Starter { core, reports: reports.clone(), go: wait, reported: Cell::new(false) },
             };
-            let (ready, main) = (ready.clone(), Arc::clone(&main));
-            let thread = thread::Builder::new()
-                .name(format!("gimmal-{index}"))
-                .spawn(move || seed.grow(&ready, &*main))
-                .map_err(|source| CoresError::Start { core: index, source })?;
-            threads.push(thread);
-        }
-        drop(ready);
-        let failed = started.iter().take(threads.len()).find_map(Result::err);
-        let detector = StallDetector::start(options.stall_threshold, heartbeats);
-        let cores = Cores { handles, backend, threads, _detector: detector };
-        match failed {
-            None => Ok(cores),
-            Some(error) => {
-                cores.stop();
-                let _ = cores.join();
-                Err(error)
+            let main = Arc::clone(main);
+            let thread = thread::Builder::new().name(format!("gimmal-{core}"));
+            match thread.spawn(move || seed.grow(&*main)) {
+                Ok(thread) => threads.push(thread),
+                Err(source) => {
+                    started = Err(CoresError::Start { core, what: "its thread", source });
+                    break;
+                }
             }
+            leave.push(go);
         }
+        drop(reports);
+        let hear_from_all = || {
+            let mut heard = reported.iter();
+            threads.iter().try_for_each(|_| heard.next().unwrap_or(Ok(())))
+        };
+        let prepared = started.and_then(|()| hear_from_all());
+        let running = match prepared {
+            Ok(()) => {
+                for go in &leave {
+                    // A thread that has ended in between has said why.
+                    let _ = go.send(());
+                }
+                hear_from_all().map_err(Refused::ToRun)
+            }
+            Err(error) => Err(Refused::ToPrepare(error)),
+        };
+        drop(leave);
+        if let Err(refused) = running {
+            handles.iter().for_each(CoreHandle::stop);
+            for thread in threads {
+                // What it ended with has been reported.
+                let _ = thread.join();
+            }
+            return Err(refused);
+        }
+        let detector = StallDetector::start(options.stall_threshold, heartbeats);
+        Ok(Cores { handles, backend: plan.backend, threads, failures: watch.failures, _detector: detector })
     }
 
     /// [`start`](Self::start), then waits until every core has stopped: what each one's future came to.
@@ -205,24 +315,54 @@ impl CoresBuilder {
         if options.connections_max == 0 {
             return Err(CoresError::Options("connections_max must be at least 1"));
         }
+        if options.file_buffers == 0 {
+            return Err(CoresError::Options("file_buffers must be at least 1"));
+        }
         // The kernel allows a ring as many direct descriptors as the process may have files.
         let files = raise_file_limit();
-        options.connections_max = options.connections_max.min(files.saturating_sub(2 * SPARE_FILES).max(1));
+        let room = (files - 2 * spare_files(files)).max(1);
+        if room < options.connections_max {
+            tracing::warn!(
+                limit = files,
+                connections_max = room,
+                wanted = options.connections_max,
+                "the limit on open files (RLIMIT_NOFILE) is low, and a core holds fewer connections at once: raise it \
+                 (`ulimit -n`, LimitNOFILE= in systemd)"
+            );
+            options.connections_max = room;
+        }
         Ok(options)
     }
 }
 
+/// Direct descriptors of a core beyond its connections, where a process may have `limit` files.
+fn spare_files(limit: u32) -> u32 {
+    SPARE_FILES.min(limit / 4)
+}
+
+/// Direct descriptors that a core registers: the kernel allows no more than the process may have files.
+pub(crate) fn direct_files(connections_max: u32) -> u32 {
+    connections_max + spare_files(clamped(file_limit().rlim_cur))
+}
+
 /// Raises the soft limit on open files to the hard one and returns it.
 fn raise_file_limit() -> u32 {
+    let mut limit = file_limit();
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the call reads one rlimit, which lives through it.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    clamped(file_limit().rlim_cur)
+}
+
+fn file_limit() -> libc::rlimit {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: each call reads or writes one rlimit, which lives through it.
-    unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-    }
-    u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX)
+    // SAFETY: the call writes one rlimit, which lives through it.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit
+}
+
+fn clamped(limit: libc::rlim_t) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
 /// Threads that each run a core. Made by [`CoresBuilder::start`].
@@ -231,6 +371,7 @@ pub struct Cores<T = ()> {
     handles: Arc<[CoreHandle]>,
     backend: BackendKind,
     threads: Vec<JoinHandle<Result<T, CoresError>>>,
+    failures: Failures,
     _detector: StallDetector,
 }
 
@@ -275,153 +416,47 @@ impl<T> Cores<T> {
         }
     }
 
+    /// Lists the cores that have failed so far, the first one first.
+    #[must_use]
+    pub fn failures(&self) -> Vec<FailedCore> {
+        self.failures.all()
+    }
+
+    /// Gives a function that lists the cores that have failed so far, for another thread.
+    pub fn watch_failures(&self) -> impl Fn() -> Vec<FailedCore> + Clone + Send + Sync + use<T> {
+        let failures = self.failures.clone();
+        move || failures.all()
+    }
+
     /// Waits until every core has stopped: what each one's future came to, by index.
     ///
     /// # Errors
-    /// The first core that failed, that was [stopped](Self::stop), or whose future panicked.
+    /// The core that failed first; or else one that was [stopped](Self::stop).
     pub fn join(self) -> Result<Vec<T>, CoresError> {
         let results: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
+        if let Some(FailedCore { core, cause }) = self.failures.all().into_iter().next() {
+            return Err(CoresError::Ended { core, reason: cause });
+        }
         results
             .into_iter()
             .enumerate()
             .map(|(core, result)| {
-                result.unwrap_or_else(|panic| Err(CoresError::Ended { core, reason: panic_message(&panic) }))
+                let ended = |panic: &_| CoresError::Ended { core, reason: panic_message(panic) };
+                result.unwrap_or_else(|panic| Err(ended(&*panic)))
             })
             .collect()
     }
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("a panic outside any task: {}", text.unwrap_or("no message"))
+/// At which point cores did not start.
+enum Refused {
+    /// Nothing has run yet: it can be tried with less.
+    ToPrepare(CoresError),
+    ToRun(CoresError),
 }
 
-/// What a thread needs to become a core.
-struct Seed {
-    handle: CoreHandle,
-    handles: Arc<[CoreHandle]>,
-    cpu: Option<usize>,
-    backend: BackendKind,
-    options: Options,
-    table: TableOwner,
-    heartbeat: Arc<Heartbeat>,
-}
-
-impl Seed {
-    fn grow<F, T>(
-        self,
-        ready: &mpsc::Sender<Result<(), CoresError>>,
-        main: &dyn Fn(Rc<Core>) -> F,
-    ) -> Result<T, CoresError>
-    where
-        F: Future<Output = T> + 'static,
-        T: 'static,
-    {
-        let (index, backend) = (self.handle.index, self.backend);
-        let (parts, wake) = match self.prepare() {
-            Ok(prepared) => prepared,
-            Err(source) => {
-                // The starter waits for it.
-                let _ = ready.send(Err(CoresError::Start { core: index, source }));
-                return Err(CoresError::Ended { core: index, reason: "it could not start".into() });
-            }
-        };
-        let running = async {
-            let core = Core::enter(parts);
-            let stop = core.stop_flag();
-            let output = Rc::new(RefCell::new(None));
-            let (main, sink) = (main(Rc::clone(&core)), Rc::clone(&output));
-            let stop_after = Rc::clone(&stop);
-            core.spawn_boxed(LocalFuture::new(async move {
-                let _stop = StopOnDrop(stop_after);
-                let value = main.await;
-                *sink.borrow_mut() = Some(value);
-            }));
-            let driver = Driver::new(&core, wake, stop);
-            // The starter may have given up already.
-            let _ = ready.send(match &driver {
-                Ok(_) => Ok(()),
-                Err(error) => Err(CoresError::Start {
-                    core: index,
-                    source: io::Error::new(error.kind(), error.to_string()),
-                }),
-            });
-            let driven = match driver {
-                Ok(driver) => tokio::task::unconstrained(driver).await,
-                Err(error) => Err(error),
-            };
-            core.leave();
-            let ended = |reason: String| CoresError::Ended { core: index, reason };
-            driven.map_err(|error| ended(format!("its ring failed: {error}")))?;
-            output.take().ok_or_else(|| ended("it was stopped, or its main future panicked".into()))
-        };
-        match backend {
-            BackendKind::IoUring => tokio_uring::builder().entries(FILE_RING_ENTRIES).start(running),
-            BackendKind::Epoll => {
-                let tokio = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .map_err(|source| CoresError::Start { core: index, source })?;
-                tokio.block_on(tokio::task::LocalSet::new().run_until(running))
-            }
-        }
+impl CoresError {
+    pub(crate) fn is_about_memory(&self) -> bool {
+        matches!(self, Self::Start { source, .. } if source.raw_os_error() == Some(libc::ENOMEM))
     }
-
-    fn prepare(self) -> io::Result<(Parts, Option<OwnedFd>)> {
-        if let Some(cpu) = self.cpu {
-            cpus::pin(cpu)?;
-        }
-        let (count, bytes, lock) =
-            (self.options.receive_buffers, self.options.receive_buffer_bytes, self.options.lock_memory);
-        let (receive_buffers, ring, wake) = match self.backend {
-            BackendKind::Epoll => (BufferPool::with_free_list(count, bytes, lock)?, None, None),
-            BackendKind::IoUring => {
-                let buffers = BufferPool::with_provided_ring(count, bytes, lock)?;
-                let wake = eventfd()?;
-                let files = self.options.connections_max + SPARE_FILES;
-                let ring = Ring::new(files, Rc::clone(&buffers), &wake, Arc::clone(&self.handle.counters))?;
-                (buffers, Some(ring), Some(wake))
-            }
-        };
-        tracing::debug!(
-            core = self.handle.index,
-            cpu = self.cpu,
-            backend = %self.backend,
-            buffers_locked = receive_buffers.is_locked(),
-            connections_max = self.options.connections_max,
-            "core started"
-        );
-        let parts = Parts {
-            handle: self.handle,
-            handles: self.handles,
-            backend: self.backend,
-            file_buffers: BufferPool::with_free_list(self.options.file_buffers, FILE_BUFFER_BYTES, false)?,
-            options: self.options,
-            table: self.table,
-            receive_buffers,
-            ring,
-            heartbeat: self.heartbeat,
-        };
-        Ok((parts, wake))
-    }
-}
-
-/// Stops the core when its main future has ended, in whatever way.
-struct StopOnDrop(Rc<Cell<bool>>);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.set(true);
-    }
-}
-
-fn eventfd() -> io::Result<OwnedFd> {
-    // SAFETY: makes a new descriptor, which is checked and owned from here on.
-    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: as above.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

@@ -103,6 +103,10 @@ counters! {
     fallback_receives,
     /// Pinned receive buffers that the program holds now.
     buffers_in_use,
+    /// Bytes that are queued on all connections now, and not taken by the kernel.
+    unsent_bytes,
+    /// Bytes that all connections have received now, and the program has not read.
+    unread_bytes,
     /// Tasks spawned.
     tasks_spawned,
     /// Polls of tasks.

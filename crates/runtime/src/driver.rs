@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::clock::TICK;
 use crate::core::Core;
+use crate::seed::panic_message;
 
 /// Rounds made at most before Tokio gets its turn, so that its timers, sockets and files go on under load.
 const ROUNDS_MAX: u32 = 32;
@@ -118,12 +120,17 @@ fn signal(eventfd: &OwnedFd) -> io::Result<()> {
 }
 
 impl Future for Driver {
-    type Output = io::Result<()>;
+    /// Why it cannot go on.
+    type Output = Result<(), String>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.core.driver_starts(cx.waker());
-        let polled = self.go_round(cx);
+        // A panic must not keep the core from closing its sockets.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.go_round(cx)));
         self.core.driver_pauses();
-        polled
+        match polled {
+            Ok(polled) => polled.map_err(|error| format!("its ring failed: {error}")),
+            Err(panic) => Poll::Ready(Err(panic_message(&*panic))),
+        }
     }
 }

@@ -34,6 +34,10 @@ impl<T> LazyQueue<T> {
         self.0.as_ref()?.front()
     }
 
+    pub(crate) fn back_mut(&mut self) -> Option<&mut T> {
+        self.0.as_mut()?.back_mut()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.len())
     }
@@ -45,6 +49,11 @@ impl<T> LazyQueue<T> {
     /// Drops what is in it, and its memory.
     pub(crate) fn release(&mut self) {
         self.0 = None;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().flat_map(|queue| queue.iter())
     }
 
     /// Whether it holds no memory.

@@ -1,12 +1,16 @@
 //! Listening and connecting.
 
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use io_uring::{opcode, types};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
@@ -56,6 +60,9 @@ impl Default for ListenOptions {
     }
 }
 
+/// How long the kernel may take to free the address of a process that has ended.
+const FREED_WITHIN: Duration = Duration::from_secs(1);
+
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{}", cure(source))]
@@ -69,6 +76,9 @@ fn cure(error: &io::Error) -> &'static str {
         io::ErrorKind::AddrInUse => " (another program has it: stop that one, or choose another port)",
         io::ErrorKind::PermissionDenied => {
             " (ports below 1024 need CAP_NET_BIND_SERVICE; a socket file needs a folder that you may write to)"
+        }
+        io::ErrorKind::AlreadyExists => {
+            " (it is no socket, and is left alone: remove it, or choose another path)"
         }
         io::ErrorKind::AddrNotAvailable => " (this host has no such address)",
         _ => "",
@@ -87,15 +97,18 @@ impl Listeners {
     ///
     /// A TCP port is shared by `SO_REUSEPORT`, so that the kernel spreads connections over the cores; a Unix
     /// socket is one socket that all cores accept from. A socket file that nobody listens on any more is
-    /// replaced.
+    /// replaced; any other file stays, and is an error.
+    ///
+    /// An address in use is tried again for a second: the kernel frees those of a process that was killed some
+    /// milliseconds after its end.
     ///
     /// # Errors
     /// [`ListenError`], with the address and what to do about it.
     pub fn bind(address: &Address, cores: usize, options: &ListenOptions) -> Result<Self, ListenError> {
-        let bound = match address {
+        let bound = patiently(|| match address {
             Address::Tcp(_) => bind_tcp(address, cores, options),
             _ => bind_unix(address, cores, options),
-        };
+        });
         let sockets = bound.map_err(|source| ListenError { address: address.clone(), source })?;
         let address =
             match (address, sockets.first().map(|socket| socket.local_addr().and_then(Address::try_from))) {
@@ -117,6 +130,19 @@ impl Listeners {
     }
 }
 
+/// Tries again for a moment while the address is in use.
+fn patiently<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + FREED_WITHIN;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(FREED_WITHIN / 50);
+            }
+            result => return result,
+        }
+    }
+}
+
 fn bind_tcp(address: &Address, cores: usize, options: &ListenOptions) -> io::Result<Vec<Socket>> {
     let mut target = SockAddr::try_from(address)?;
     if !options.share_port && address.as_tcp().is_some_and(|address| address.port() != 0) {
@@ -132,7 +158,7 @@ fn bind_tcp(address: &Address, cores: usize, options: &ListenOptions) -> io::Res
         sockets.push(socket);
     }
     for socket in &sockets {
-        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        socket.listen(backlog_of(options))?;
     }
     Ok(sockets)
 }
@@ -178,26 +204,64 @@ fn set_tcp_option(socket: &Socket, option: libc::c_int, value: libc::c_int) -> i
 fn bind_unix(address: &Address, cores: usize, options: &ListenOptions) -> io::Result<Vec<Socket>> {
     let target = SockAddr::try_from(address)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    match (socket.bind(&target), address) {
-        (Err(error), Address::Unix(path)) if error.kind() == io::ErrorKind::AddrInUse => {
-            let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            match probe.connect(&target) {
-                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
-                    std::fs::remove_file(path)?;
-                    socket.bind(&target)?;
-                }
-                _ => return Err(error),
+    if let Address::Unix(path) = address {
+        // Held until the socket listens: who looks in between would take it for one that was left behind.
+        let _alone = lock_folder_of(path)?;
+        match socket.bind(&target) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_if_left_behind(path, &target, error)?;
+                socket.bind(&target)?;
             }
+            bound => bound?,
         }
-        (bound, _) => bound?,
+        socket.listen(backlog_of(options))?;
+    } else {
+        socket.bind(&target)?;
+        socket.listen(backlog_of(options))?;
     }
-    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     let mut sockets = Vec::with_capacity(cores);
     for _ in 1..cores {
         sockets.push(socket.try_clone()?);
     }
     sockets.push(socket);
     Ok(sockets)
+}
+
+fn backlog_of(options: &ListenOptions) -> i32 {
+    i32::try_from(options.backlog).unwrap_or(i32::MAX)
+}
+
+/// Keeps other servers that bind a socket in the same folder out; `None` where the folder cannot be read.
+///
+/// # Errors
+/// `AddrInUse` while another one is at it.
+fn lock_folder_of(path: &Path) -> io::Result<Option<File>> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(folder) = File::open(folder) else { return Ok(None) };
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(TryLockError::WouldBlock) => Err(io::ErrorKind::AddrInUse.into()),
+        // The file system has no locks.
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// Removes a socket file that nobody listens on.
+///
+/// # Errors
+/// `in_use` if somebody does, and `AlreadyExists` if it is no socket.
+fn remove_if_left_behind(path: &Path, target: &SockAddr, in_use: io::Error) -> io::Result<()> {
+    // Connecting to a file that is no socket is refused, too.
+    if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket has this name"));
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A server whose backlog is full has no room for the probe, and is there all the same.
+    probe.set_nonblocking(true)?;
+    match probe.connect(target) {
+        Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        _ => Err(in_use),
+    }
 }
 
 enum Accepting {
@@ -303,7 +367,9 @@ impl Core {
             let entry = opcode::Connect::new(fd, target.as_ptr().cast(), target.len()).build();
             let descriptor = Rc::new(descriptor);
             let memory = Box::new((target, Rc::clone(&descriptor)));
-            OneshotFuture::new(self, entry, Yields::Nothing, Some(memory)).await?;
+            OneshotFuture::new(self, entry, Yields::Nothing, memory).await?;
+            // The operation has completed and has let go of its share.
+            let descriptor = Rc::try_unwrap(descriptor).or_else(|shared| shared.try_clone())?;
             Io::Ring(RingSocket::descriptor(descriptor))
         } else {
             Io::Epoll(epoll::connect(socket, &target).await?)
@@ -349,6 +415,58 @@ mod tests {
         assert!(Listeners::bind(&address, 1, &ListenOptions::default()).is_err());
         drop(first);
         Listeners::bind(&address, 1, &ListenOptions::default()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_not_removed_for_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("data.db"), folder.path().join("link"));
+        std::fs::write(&file, "rows").unwrap();
+        // A link to a socket that nobody listens on: following it would look like one.
+        let left_behind = folder.path().join("left_behind");
+        drop(std::os::unix::net::UnixListener::bind(&left_behind).unwrap());
+        std::os::unix::fs::symlink(&left_behind, &link).unwrap();
+        for path in [&file, &link] {
+            let error =
+                Listeners::bind(&Address::Unix(path.clone()), 1, &ListenOptions::default()).unwrap_err();
+            assert!(error.to_string().contains("it is no socket"), "{error}");
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), b"rows");
+        assert!(std::fs::symlink_metadata(&link).unwrap().file_type().is_symlink());
+    }
+
+    #[test]
+    fn a_server_with_a_full_backlog_keeps_its_socket_and_nobody_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = Address::Unix(folder.path().join("s"));
+        let options = ListenOptions { backlog: 0, ..Default::default() };
+        let _first = Listeners::bind(&address, 1, &options).unwrap();
+        let target = SockAddr::try_from(&address).unwrap();
+        let mut clients = Vec::new();
+        loop {
+            let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            client.set_nonblocking(true).unwrap();
+            let Ok(()) = client.connect(&target) else { break };
+            clients.push(client);
+        }
+        let error = Listeners::bind(&address, 1, &options).unwrap_err().to_string();
+        assert!(error.contains("another program has it"), "{error}");
+        clients[0].send(b"still there").unwrap();
+    }
+
+    #[test]
+    fn an_address_that_is_freed_a_moment_later_is_not_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        for address in ["127.0.0.1:0".parse().unwrap(), Address::Unix(folder.path().join("s"))] {
+            let first = Listeners::bind(&address, 2, &ListenOptions::default()).unwrap();
+            let address = first.address().clone();
+            let frees = thread::spawn(move || {
+                thread::sleep(FREED_WITHIN / 4);
+                drop(first);
+            });
+            Listeners::bind(&address, 2, &ListenOptions::default()).unwrap();
+            frees.join().unwrap();
+        }
     }
 
     #[test]

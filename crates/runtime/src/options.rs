@@ -27,6 +27,12 @@ pub struct Options {
     /// Bytes that may be queued on a connection, and not taken by the kernel, before `send` waits.
     /// Default 256 KiB.
     pub unsent_bytes_max: usize,
+    /// Bytes that all connections of a core together may have queued, and not taken by the kernel. Beyond it, `send` waits
+    /// until the connection itself has nothing unsent, whatever `unsent_bytes_max` says. Default 256 MiB.
+    pub core_unsent_bytes_max: usize,
+    /// Bytes that all connections of a core together may have received and not read. Beyond it, large messages are
+    /// received in pinned buffers, whose number is limited. Default 128 MiB.
+    pub core_unread_bytes_max: usize,
     /// How long a dropped connection may take to send what is queued. Default 30 s.
     pub linger: Duration,
     /// How long an idle connection is kept once a graceful shutdown has begun, for a request that is under
@@ -48,6 +54,8 @@ impl Default for Options {
             file_buffers: 128,
             unread_bytes_max: 64 * 1024,
             unsent_bytes_max: 256 * 1024,
+            core_unsent_bytes_max: 256 * 1024 * 1024,
+            core_unread_bytes_max: 128 * 1024 * 1024,
             linger: Duration::from_secs(30),
             drain_idle: Duration::from_millis(500),
             stall_threshold: Duration::from_millis(100),

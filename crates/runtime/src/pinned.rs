@@ -272,6 +272,11 @@ impl PinnedBytes {
         Self(Memory::Bulk(share))
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_pinned(&self) -> bool {
+        matches!(self.0, Memory::Pinned(_))
+    }
+
     /// The bytes in memory of their own; copies only what lies in a pinned buffer, or was received together with what
     /// somebody else holds.
     #[must_use]
@@ -326,6 +331,26 @@ impl PinnedBytes {
                 share.len as usize,
             )
         })
+    }
+
+    /// Appends a copy of `bytes` in the same pinned buffer, if that has room behind and nobody else can see it. Returns
+    /// whether it did.
+    pub(crate) fn try_extend(&mut self, bytes: &[u8]) -> bool {
+        let Memory::Pinned(share) = &mut self.0 else { return false };
+        let end = (share.start + share.len) as usize;
+        let is_sole = share.pool.shares[usize::from(share.index)].get() == 1;
+        if !is_sole || bytes.len() > share.pool.buffer_bytes() - end {
+            return false;
+        }
+        // SAFETY: the room lies within the buffer, whose only share is borrowed exclusively: neither another handle nor the
+        // kernel, which has handed the whole buffer over, looks at it meanwhile. `bytes` cannot lie in it, since what is
+        // borrowed from a buffer is borrowed from a share of it.
+        unsafe {
+            let room = share.pool.address(share.index).add(end);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len());
+        }
+        share.len += bytes.len() as u32;
+        true
     }
 
     /// Drops all but the first `len` bytes; nothing if there are no more.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::core::Core;
 use crate::counters::CoreCounters;
 use crate::local_future::LocalFuture;
-use crate::table::Table;
+use crate::table::{ConnectionId, Table};
 
 type Job = Box<dyn FnOnce(&Rc<Core>) + Send>;
 
@@ -110,9 +110,11 @@ pub(crate) fn wake(core: u32, task: u32) {
     }
 }
 
-/// The core has stopped, or stopped before the work was done.
+/// The core has stopped before the work was done, or the work panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the core has stopped; send the work to one that runs, or start it before the shutdown")]
+#[error(
+    "the work was not done: its core has stopped (send it to one that runs, or before the shutdown), or it panicked"
+)]
 pub struct CoreStopped;
 
 /// A handle to a core that other threads may hold: it sends work there, reads its counters, and lists its
@@ -173,6 +175,16 @@ impl CoreHandle {
     /// Stops the core at once: tasks are dropped and connections reset.
     pub fn stop(&self) {
         self.post(|core| core.stop_flag().set(true));
+    }
+
+    /// Asks for a connection to be closed, as [`Table::request_close`] does, and wakes the core for it.
+    #[must_use]
+    pub fn request_close(&self, id: ConnectionId) -> bool {
+        let is_open = self.table.request_close(id);
+        if is_open {
+            self.post(|_| {});
+        }
+        is_open
     }
 
     fn post(&self, job: impl FnOnce(&Rc<Core>) + Send + 'static) -> bool {

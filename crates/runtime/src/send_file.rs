@@ -18,7 +18,7 @@ use crate::blocking::{BlockingError, blocking};
 use crate::connection::{Connection, Io};
 use crate::epoll::EpollSocket;
 use crate::file::File;
-use crate::ring::{OneshotFuture, Yields};
+use crate::ring::{OneshotFuture, Yields, writable_entry};
 use crate::send_buf::SendBuf;
 use crate::stream::Stream;
 
@@ -132,10 +132,7 @@ impl<'a> Descriptor<'a> {
         if let Some(kept) = connection.installed() {
             return Ok(Self::Ring(kept));
         }
-        let descriptor = match socket.file() {
-            Ok(slot) => OneshotFuture::install(&connection.core, slot).await?,
-            Err(descriptor) => descriptor.try_clone()?,
-        };
+        let descriptor = OneshotFuture::install(connection, socket).await?;
         // The ring looks at the flags of its operations, and not at those of the socket.
         SockRef::from(&descriptor).set_nonblocking(true)?;
         let descriptor = Rc::new(descriptor);
@@ -167,7 +164,8 @@ async fn send_piece(
     position: u64,
     len: u64,
 ) -> io::Result<u64> {
-    if file.is_cached(&(position..position + len), connection.core.clock.now()) {
+    let end = position.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
+    if file.is_cached(&(position..end), connection.core.clock.now()) {
         return socket.with(|socket| send(socket, file.as_fd(), position, len));
     }
     // The thread has handles of its own, so that what it uses outlives it whatever is dropped here.
@@ -207,8 +205,8 @@ async fn writable(connection: &Rc<Connection>) -> io::Result<()> {
             .await
         }
         Io::Ring(socket) => {
-            let entry = socket.writable_entry();
-            let mut takes_more = pin!(OneshotFuture::new(&connection.core, entry, Yields::Nothing, None));
+            let takes_more = OneshotFuture::on_socket(connection, socket, writable_entry, Yields::Nothing)?;
+            let mut takes_more = pin!(takes_more);
             poll_fn(|cx| {
                 connection.wait_to_send(cx);
                 let error = interrupted();

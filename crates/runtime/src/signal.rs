@@ -62,3 +62,23 @@ impl Signals {
         }
     }
 }
+
+/// Has writes that the system refuses fail with an error, as EFBIG and EPIPE, where their signals would end the process.
+/// What the program itself has chosen for these signals stays.
+pub(crate) fn survive_refused_writes() {
+    extern "C" fn nothing(_signal: libc::c_int) {}
+    for signal in [libc::SIGXFSZ, libc::SIGPIPE] {
+        // SAFETY: a sigaction is plain data, for which zeroes are valid.
+        let mut known: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: the call writes one structure, which lives through it.
+        let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut known) };
+        if asked != 0 || known.sa_sigaction != libc::SIG_DFL {
+            continue;
+        }
+        // A handler is not inherited by the programs that the process starts; ignoring would be.
+        known.sa_sigaction = nothing as *const () as usize;
+        known.sa_flags = libc::SA_RESTART;
+        // SAFETY: the call reads one structure, which lives through it; the handler does nothing, on any thread.
+        unsafe { libc::sigaction(signal, &raw const known, std::ptr::null_mut()) };
+    }
+}

@@ -15,7 +15,7 @@ use crate::address::Address;
 use crate::connection::{Connection, Io};
 use crate::core::Core;
 use crate::pinned::PinnedBytes;
-use crate::ring::{OneshotFuture, Yields};
+use crate::ring::OneshotFuture;
 use crate::send_buf::{OutBuf, SendBuf};
 use crate::table::ConnectionId;
 
@@ -138,15 +138,15 @@ impl Stream {
     pub async fn shutdown(&self) -> io::Result<()> {
         self.flush().await?;
         match self.connection.io() {
-            Io::Ring(socket) => {
-                let entry = socket.shutdown_entry();
-                OneshotFuture::new(&self.connection.core, entry, Yields::Nothing, None).await.map(drop)
-            }
+            Io::Ring(socket) => socket.shutdown(&self.connection)?.await.map(drop),
             Io::Epoll(socket) => socket.shutdown(),
         }
     }
 
     /// Ends the connection at once: what is queued is dropped, and the peer sees a reset.
+    ///
+    /// Whatever waits for the stream is woken, and every later call fails with `ConnectionAborted`; what is queued then is
+    /// dropped.
     pub fn abort(&self) {
         self.connection.reset();
     }
@@ -194,15 +194,13 @@ impl Stream {
     }
 
     async fn address(&self, of: impl Fn(SockRef<'_>) -> io::Result<SockAddr>) -> io::Result<Address> {
+        self.connection.check()?;
         let address = match self.connection.io() {
             Io::Epoll(socket) => socket.with_descriptor(|descriptor| of(SockRef::from(&descriptor)))?,
-            Io::Ring(socket) => match socket.file() {
-                Err(descriptor) => of(SockRef::from(descriptor))?,
+            Io::Ring(socket) => match socket.with_descriptor(|descriptor| of(SockRef::from(descriptor)))? {
+                Some(address) => address?,
                 // A direct descriptor is unknown to ordinary system calls: borrow one for the question.
-                Ok(slot) => {
-                    let descriptor = OneshotFuture::install(&self.connection.core, slot).await?;
-                    of(SockRef::from(&descriptor))?
-                }
+                None => of(SockRef::from(&OneshotFuture::install(&self.connection, socket).await?))?,
             },
         };
         Address::try_from(address)
@@ -255,8 +253,7 @@ impl AsyncWrite for &Stream {
         match self.connection.io() {
             Io::Ring(socket) => {
                 // Nobody needs its result: the entry is handed over with the core's next turn.
-                let entry = socket.shutdown_entry();
-                self.connection.core.ring().push_unwatched(entry);
+                socket.shutdown_unwatched(&self.connection);
                 Poll::Ready(Ok(()))
             }
             Io::Epoll(socket) => Poll::Ready(socket.shutdown()),

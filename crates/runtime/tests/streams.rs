@@ -10,65 +10,13 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use gimmal_runtime::{
-    Address, Backend, BackendKind, Core, Cores, File, ListenOptions, Listener, Listeners, Options, SendBuf,
-    Stream, blocking,
+    Address, BackendKind, Core, Cores, File, ListenOptions, Listener, Listeners, Options, SendBuf, Stream,
+    blocking,
 };
+use support::{BACKENDS, connected, eventually, on_both, pattern, receive_exactly};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const BACKENDS: [Backend; 2] = [Backend::IoUring, Backend::Epoll];
-
-/// Runs `main` on one core with a listener, on each back end in turn.
-fn on_both<F, T>(
-    options: &Options,
-    main: impl Fn(Rc<Core>, Listener, Address) -> F + Send + Sync + Clone + 'static,
-) where
-    F: Future<Output = T> + 'static,
-    T: Send + 'static,
-{
-    for backend in BACKENDS {
-        let listeners =
-            Listeners::bind(&"127.0.0.1:0".parse().unwrap(), 1, &ListenOptions::default()).unwrap();
-        let address = listeners.address().clone();
-        let socket = Mutex::new(listeners.into_sockets().next());
-        let main = main.clone();
-        Cores::builder()
-            .count(1)
-            .backend(backend)
-            .options(options.clone())
-            .run(move |core| {
-                let listener = Listener::new(&core, socket.lock().unwrap().take().unwrap()).unwrap();
-                main(core, listener, address.clone())
-            })
-            .unwrap_or_else(|error| panic!("{backend:?}: {error}"));
-    }
-}
-
-async fn connected(core: &Rc<Core>, listener: &Listener, address: &Address) -> (Stream, Stream) {
-    let client = core.connect(address).await.unwrap();
-    (client, listener.accept().await.unwrap())
-}
-
-async fn receive_exactly(stream: &Stream, count: usize) -> Vec<u8> {
-    let mut all = Vec::new();
-    while all.len() < count {
-        let bytes = stream.recv().await.unwrap();
-        assert!(!bytes.is_empty(), "ended after {} of {count} bytes", all.len());
-        all.extend_from_slice(&bytes);
-    }
-    all
-}
-
-fn pattern(count: usize) -> Vec<u8> {
-    (0..count).map(|index| (index * 31 % 251) as u8).collect()
-}
-
-async fn eventually(what: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(10);
-    while !what() {
-        assert!(Instant::now() < until, "it did not come to pass");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
+mod support;
 
 #[test]
 fn megabytes_arrive_byte_for_byte_both_ways() {

@@ -33,11 +33,16 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// Some proxies name the scheme of WebSockets instead (RFC 6455 section 3), which says the same of TLS.
     fn parse(text: &[u8]) -> Option<Self> {
-        match text.trim_ascii() {
-            text if text.eq_ignore_ascii_case(b"http") => Some(Self::Http),
-            text if text.eq_ignore_ascii_case(b"https") => Some(Self::Https),
-            _ => None,
+        let text = text.trim_ascii();
+        let is = |name: &str| text.eq_ignore_ascii_case(name.as_bytes());
+        if is("https") || is("wss") {
+            Some(Self::Https)
+        } else if is("http") || is("ws") {
+            Some(Self::Http)
+        } else {
+            None
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gimmal::{App, Backend, Timeouts};
 use gimmal_tests::{BACKENDS, Client, TlsClient, eventually, server};
-use rustls::ClientConnection;
+use rustls::{ClientConfig, ClientConnection};
 
 use crate::scene::{Scene, Served, about};
 
@@ -122,6 +122,47 @@ fn garbage_ends_the_connection() {
             is_served(&mut bystander);
         }
         eventually("all are closed", || server.handle().counters().open == 1);
+    }
+}
+
+// RFC 8446, sections 5 and 5.1.
+#[test]
+fn a_client_that_begins_wrongly_is_told_by_an_alert() {
+    let scene = Scene::new();
+    let (unexpected_message, record_overflow, illegal_parameter) = (10, 22, 47);
+    for backend in BACKENDS {
+        let server = serve(&scene, backend, Duration::from_secs(10), 8);
+        let oversized = [&b"\x16\x03\x01\x40\x01"[..], &[1; 0x4001]].concat();
+        for (bytes, alert) in [
+            (&b"\x14\x03\x03\x00\x01\x01"[..], unexpected_message),
+            (b"\x17\x03\x03\x00\x05hello", unexpected_message),
+            (b"\x18\x03\x03\x00\x01\x01", unexpected_message),
+            (b"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10", unexpected_message),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", unexpected_message),
+            (b"\x16\x03\x01\x00\x01\x01\x14\x03\x03\x00\x01\x01", unexpected_message),
+            (&oversized, record_overflow),
+            (b"\x16\x03\x01\x00\x04\x01\x01\x00\x00", illegal_parameter),
+        ] {
+            let mut stream = dial(server.address());
+            stream.write_all(bytes).unwrap();
+            assert_eq!(all_of(&mut stream), [21, 3, 3, 0, 2, 2, alert], "{backend:?}: {:?}", &bytes[..6]);
+        }
+        is_served(&mut scene.connect(server.address()));
+    }
+}
+
+/// As of a client with large keys for algorithms to come.
+#[test]
+fn a_client_with_a_hello_of_60_kb_is_served() {
+    let scene = Scene::new();
+    let mut talkative = ClientConfig::clone(&scene.trusting);
+    talkative.alpn_protocols = (0..600).map(|number| format!("protocol-{number:090}").into_bytes()).collect();
+    talkative.alpn_protocols.push(b"http/1.1".to_vec());
+    let talkative = Arc::new(talkative);
+    for backend in BACKENDS {
+        let server = serve(&scene, backend, Duration::from_secs(10), 8);
+        let mut client = TlsClient::connect_tls(server.address(), "localhost", &talkative).unwrap();
+        is_served(&mut client);
     }
 }
 

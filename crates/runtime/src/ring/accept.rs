@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use io_uring::{opcode, types};
 use socket2::SockRef;
 
+use super::slot::Slot;
 use super::{Completion, Op, OpKey, RingSocket};
 use crate::connection::{Connection, Io};
 use crate::core::Core;
@@ -27,7 +28,7 @@ pub(crate) struct RingListener {
     socket: OwnedFd,
     /// Slots of the file table that were filled and are not connections yet. There may be more than the
     /// connection table has room for, since the kernel accepts whatever has come; they wait for their turn.
-    accepted: RefCell<VecDeque<u32>>,
+    accepted: RefCell<VecDeque<Slot>>,
     op: Cell<Option<OpKey>>,
     multishot: Cell<bool>,
     cancelling: Cell<bool>,
@@ -82,7 +83,7 @@ impl RingListener {
             // Until the operation has ended it may accept.
             None if self.op.get().is_some() => return Poll::Pending,
             None => match accept_waiting(&SockRef::from(&self.socket)) {
-                Some(socket) => RingSocket::descriptor(Rc::new(socket.into())),
+                Some(socket) => RingSocket::descriptor(socket.into()),
                 None => return Poll::Ready(None),
             },
         };
@@ -118,9 +119,9 @@ impl RingListener {
         self.accepted.take().into_iter().for_each(|slot| self.refuse(slot));
     }
 
-    fn refuse(&self, slot: u32) {
+    fn refuse(&self, slot: Slot) {
         self.core.counters.refused.add(1);
-        self.core.ring().push_unwatched(opcode::Close::new(types::Fixed(slot)).build());
+        slot.close(&mut self.core.ring());
     }
 
     pub(crate) fn on_completion(self: &Rc<Self>, completion: Completion) {
@@ -128,11 +129,13 @@ impl RingListener {
             self.op.set(None);
         }
         match completion.result {
-            slot if slot >= 0 && self.closed.get() => self.refuse(slot as u32),
-            slot if slot >= 0 => self.accepted.borrow_mut().push_back(slot as u32),
+            slot if slot >= 0 && self.closed.get() => self.refuse(Slot::accepted(slot as u32)),
+            slot if slot >= 0 => self.accepted.borrow_mut().push_back(Slot::accepted(slot as u32)),
             error if error == -libc::ECANCELED => {}
             // The file table is full because the connection table is.
             error if error == -libc::ENFILE && !self.core.may_accept() => {}
+            // That one client has gone, or a signal came: the next may be accepted at once.
+            error if [-libc::ECONNABORTED, -libc::EINTR].contains(&error) => {}
             error => return self.on_error(-error),
         }
         if let Some(waker) = self.waker.take() {

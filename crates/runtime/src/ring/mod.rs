@@ -7,41 +7,45 @@
 
 mod accept;
 mod descriptor;
+mod kernel;
 mod oneshot;
+#[cfg(test)]
+mod simulation;
+mod slot;
 mod socket;
 mod unread;
 
 use std::collections::VecDeque;
 use std::io;
 use std::num::NonZeroU64;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{self, Ordering};
 use std::time::{Duration, Instant};
 
-use io_uring::register::Restriction;
-use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use io_uring::{cqueue, opcode, squeue, types};
 use slab::Slab;
 
 use crate::bulk::BulkRing;
 use crate::connection::Connection;
 use crate::counters::CoreCounters;
 use crate::pinned::BufferPool;
-use crate::provided_ring::ProvidedRing;
 use crate::send_buf::SendBuf;
 
 pub(crate) use accept::RingListener;
-use descriptor::Descriptor;
+#[cfg(not(test))]
+use kernel::Kernel;
+use kernel::Pending;
+pub(crate) use kernel::QueueSizes;
 pub(crate) use oneshot::{Oneshot, OneshotFuture, Yields};
-pub(crate) use socket::RingSocket;
+#[cfg(test)]
+use simulation::Kernel;
+pub(crate) use socket::{RingSocket, writable_entry};
 
 /// The id under which the receive buffers are registered.
 const BUFFER_GROUP: u16 = 0;
 /// The id under which the bulk buffers are registered.
 const BULK_GROUP: u16 = 1;
-/// `IORING_ENTER_GETEVENTS`: run deferred task work and post its completions.
-const GETEVENTS: u32 = 1;
 /// How long a ring that is being torn down may take to give back the operations in flight.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -59,8 +63,6 @@ pub(crate) const OPERATIONS: [(&str, u8); 11] = [
     ("IORING_OP_FIXED_FD_INSTALL", opcode::FixedFdInstall::CODE),
     ("IORING_OP_POLL_ADD", opcode::PollAdd::CODE),
 ];
-/// Sets a socket option through the ring (`SOCKET_URING_OP_SETSOCKOPT`), to reset a connection.
-const SET_SOCKET_OPTION: u8 = opcode::SetSockOpt::CODE;
 
 /// The key of an operation in flight: its slot in the slab and the generation of that use of the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +99,8 @@ pub(crate) enum Op {
     SendZeroCopy(Box<WithMemory<SendBuf>>),
     /// Makes the close that follows a reset.
     Linger(Box<WithMemory<libc::linger>>),
+    /// Acts on the connection's socket, and its outcome is of no use.
+    Unwatched(Rc<Connection>),
     Oneshot(Rc<Oneshot>),
 }
 
@@ -128,22 +132,32 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
+    /// `None` for what nobody watches, whose key is none: it shows only when it fails, and then there was nothing left to
+    /// cancel or to close.
+    fn new(user_data: u64, result: i32, flags: u32) -> Option<Self> {
+        Some(Self { key: OpKey(NonZeroU64::new(user_data)?), result, flags })
+    }
+
     /// Whether the operation goes on and will complete again.
     pub(crate) fn more(self) -> bool {
         cqueue::more(self.flags)
     }
+
+    /// Whether it says that the kernel is done with the memory of a zero-copy send.
+    pub(crate) fn is_notification(self) -> bool {
+        cqueue::notif(self.flags)
+    }
 }
 
 pub(crate) struct Ring {
-    descriptor: Descriptor,
-    uring: IoUring,
+    kernel: Kernel,
     in_flight: Slab<Op>,
     /// Of the last use of each slot of `in_flight`.
     generations: Vec<u32>,
     /// Submissions that found the queue full while the kernel would not take any.
     backlog: VecDeque<squeue::Entry>,
     counters: Arc<CoreCounters>,
-    /// Below the ring, as the buffers are, so that they outlive it.
+    /// Below the kernel's side, as the buffers are, so that they outlive it.
     bulk: BulkRing,
     _buffers: Rc<BufferPool>,
 }
@@ -153,45 +167,32 @@ impl Ring {
     /// `wake` (an eventfd that is signalled when there is work), and locks it down to [`OPERATIONS`].
     pub(crate) fn new(
         files_max: u32,
+        sizes: QueueSizes,
         buffers: Rc<BufferPool>,
         wake: &OwnedFd,
         counters: Arc<CoreCounters>,
     ) -> io::Result<Self> {
-        let uring: IoUring = IoUring::builder()
-            .setup_clamp()
-            .setup_cqsize(COMPLETIONS)
-            .setup_r_disabled()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_coop_taskrun()
-            .setup_taskrun_flag()
-            .setup_submit_all()
-            .setup_no_sqarray()
-            .build(SUBMISSIONS)?;
-        let submitter = uring.submitter();
-        submitter.register_files_sparse(files_max)?;
-        submitter.register_eventfd(wake.as_raw_fd())?;
         let bulk = BulkRing::new()?;
-        let register = |ring: &ProvidedRing, group| {
-            // SAFETY: the memory of the rings and the buffers that they list live in `buffers` and `bulk`, which the new
-            // value owns and drops after the ring.
-            unsafe { submitter.register_buf_ring_with_flags(ring.address(), ring.entries(), group, 0) }
-        };
-        buffers.provided_ring().map_or(Ok(()), |ring| register(ring, BUFFER_GROUP))?;
-        register(bulk.ring(), BULK_GROUP)?;
-        submitter.register_restrictions(&mut restrictions())?;
-        submitter.register_enable_rings()?;
-        let descriptor = Descriptor::new(uring.as_raw_fd());
-        Ok(Self {
-            descriptor,
-            uring,
+        // SAFETY: the new value owns `buffers` and `bulk`, and drops them after the kernel's side.
+        let kernel = unsafe { Kernel::new(files_max, sizes, &buffers, &bulk, wake)? };
+        Ok(Self::with_kernel(kernel, bulk, buffers, counters))
+    }
+
+    fn with_kernel(
+        kernel: Kernel,
+        bulk: BulkRing,
+        buffers: Rc<BufferPool>,
+        counters: Arc<CoreCounters>,
+    ) -> Self {
+        Self {
+            kernel,
             in_flight: Slab::with_capacity(1024),
             generations: Vec::with_capacity(1024),
             backlog: VecDeque::new(),
             counters,
             bulk,
             _buffers: buffers,
-        })
+        }
     }
 
     /// Queues an operation. It reaches the kernel with the next [`turn`](Self::turn), together with all others
@@ -236,8 +237,8 @@ impl Ring {
     fn enqueue_later(&mut self, entry: squeue::Entry) {
         if self.backlog.is_empty() {
             // Hand over what there is. A kernel that refuses (EBUSY, EAGAIN, EINTR) will take it later.
-            let queued = self.uring.submission().len() as u32;
-            let _ = self.enter(queued, 0);
+            let queued = self.kernel.pending().queued;
+            let _ = self.enter(queued);
             if self.try_enqueue(&entry) {
                 return;
             }
@@ -247,78 +248,59 @@ impl Ring {
 
     #[inline(always)]
     fn try_enqueue(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: whatever an entry points to is owned by its `Op` in the slab, which is removed only when the
-        // last completion of the operation has been seen.
-        unsafe { self.uring.submission().push(entry).is_ok() }
+        // SAFETY: whatever memory an entry points to is owned by its `Op` in the slab, which is removed only when the
+        // last completion of the operation has been seen. What it names stays open as long: the socket of a connection
+        // counts the operations that name it (`RingSocket::submit`), any other descriptor is owned by the `Op`.
+        unsafe { self.kernel.push(entry) }
     }
 
-    fn enter(&self, submissions: u32, completions_min: u32) -> io::Result<usize> {
+    fn enter(&mut self, queued: u32) -> io::Result<usize> {
         self.counters.ring_enters.add(1);
-        self.descriptor.enter(submissions, completions_min, GETEVENTS)
+        self.kernel.enter(queued)
     }
 
     /// Hands over what is queued, lets the kernel run what it has deferred, and collects all completions: one
-    /// system call, or none when there is nothing to do.
+    /// system call, or none when there is nothing to do. Returns whether the kernel has left something queued, to be
+    /// handed over with the next turn.
     ///
     /// # Errors
-    /// What `io_uring_enter` fails with, other than the transient EINTR, EBUSY and EAGAIN, after which the
-    /// completions collected make room.
-    pub(crate) fn turn(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
+    /// What `io_uring_enter` fails with, other than what passes with time: EINTR, EBUSY, EAGAIN and ENOMEM.
+    pub(crate) fn turn(&mut self, completions: &mut Vec<Completion>) -> io::Result<bool> {
         while let Some(entry) = self.backlog.pop_front() {
             if !self.try_enqueue(&entry) {
                 self.backlog.push_front(entry);
                 break;
             }
         }
-        let submission = self.uring.submission();
-        let queued = submission.len() as u32;
-        let deferred = submission.taskrun();
-        let overflow = submission.cq_overflow();
-        drop(submission);
+        let Pending { queued, deferred, overflow } = self.kernel.pending();
         if overflow {
             self.counters.cq_overflows.add(1);
         }
         if queued > 0 || deferred || overflow {
-            match self.enter(queued, 0) {
+            match self.enter(queued) {
                 Ok(_) => {}
                 Err(error) if is_transient(&error) => {}
                 Err(error) => return Err(error),
             }
         }
         self.collect(completions);
-        Ok(())
+        Ok(queued > 0 && (!self.backlog.is_empty() || self.kernel.pending().queued > 0))
     }
 
     /// Has the eventfd signal no more: while the core goes round, signals cost and tell it nothing.
     pub(crate) fn mute_signals(&mut self) {
-        // The kernel notes that there is work, and then looks whether to signal. Only where the note is a barrier, as it is
-        // here, cannot both sides miss what the other has written.
-        if cfg!(target_arch = "x86_64") {
-            self.uring.completion().disable_eventfd();
-        }
+        self.kernel.mute_signals();
     }
 
     /// Has the eventfd signal for what comes from now on. Returns whether something is there already that no signal was
     /// given for.
     pub(crate) fn ask_for_signals(&mut self) -> bool {
-        let mut completions = self.uring.completion();
-        completions.enable_eventfd();
-        atomic::fence(Ordering::SeqCst);
-        completions.sync();
-        let has_completed = !completions.is_empty();
-        drop(completions);
-        let submission = self.uring.submission();
-        has_completed || submission.taskrun() || submission.cq_overflow()
+        self.kernel.ask_for_signals()
     }
 
     fn collect(&mut self, completions: &mut Vec<Completion>) {
         let before = completions.len();
-        // What nobody watches, whose key is none, shows only when it fails, and then there was nothing left to cancel or to
-        // close.
-        completions.extend(self.uring.completion().filter_map(|entry| {
-            let key = OpKey(NonZeroU64::new(entry.user_data())?);
-            Some(Completion { key, result: entry.result(), flags: entry.flags() })
-        }));
+        self.kernel.collect(completions);
         self.counters.completions.add((completions.len() - before) as u64);
     }
 
@@ -329,6 +311,15 @@ impl Ring {
             return None;
         }
         if completion.more() { self.in_flight.get(slot).cloned() } else { self.in_flight.try_remove(slot) }
+    }
+
+    /// Whether the operation of a key is in flight.
+    #[cfg(test)]
+    fn owns(&self, key: u64) -> bool {
+        let key = NonZeroU64::new(key).map(OpKey);
+        key.is_some_and(|key| {
+            self.generations.get(key.slot()) == Some(&key.generation()) && self.in_flight.contains(key.slot())
+        })
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -367,20 +358,24 @@ impl Ring {
 /// The user data of operations that nobody watches: no key of an operation in flight.
 const UNWATCHED: u64 = 0;
 
-/// Slots of the submission queue: more than a batch of completions asks for, so that one call takes them all.
-const SUBMISSIONS: u32 = 1024;
-/// Slots of the completion queue. When it overflows the kernel keeps the rest until the next call.
-const COMPLETIONS: u32 = 8192;
-
 fn is_transient(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN))
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ENOMEM))
 }
 
-fn restrictions() -> Vec<Restriction> {
-    let flags = squeue::Flags::FIXED_FILE | squeue::Flags::BUFFER_SELECT | squeue::Flags::SKIP_SUCCESS;
-    OPERATIONS
-        .iter()
-        .map(|(_, code)| Restriction::sqe_op(*code))
-        .chain([Restriction::sqe_op(SET_SOCKET_OPTION), Restriction::sqe_flags_allowed(flags.bits())])
-        .collect()
+#[cfg(test)]
+mod tests {
+    use std::os::fd::FromRawFd;
+
+    use super::*;
+
+    /// A registered ring saves each call a look-up of the descriptor.
+    #[test]
+    fn the_ring_is_entered_by_its_registered_index() {
+        let buffers = BufferPool::with_provided_ring(8, 4096, false).unwrap();
+        // Any descriptor that can be signalled.
+        // SAFETY: makes a new descriptor, which is owned from here on.
+        let wake = unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC)) };
+        let ring = Ring::new(16, QueueSizes::FULL, buffers, &wake, Arc::default()).unwrap();
+        assert!(ring.kernel.is_registered());
+    }
 }

@@ -9,9 +9,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use io_uring::squeue;
+use io_uring::{opcode, squeue};
 
-use super::{Op, OpKey};
+use super::slot::SocketFile;
+use super::{Op, OpKey, RingSocket};
+use crate::connection::Connection;
 use crate::core::Core;
 
 /// What a successful result is, so that one that nobody waits for any more is not lost.
@@ -28,11 +30,28 @@ pub(crate) struct Oneshot {
     waker: Cell<Option<Waker>>,
     abandoned: Cell<bool>,
     yields: Yields,
+    /// The connection whose socket the operation names.
+    connection: Option<Rc<Connection>>,
     /// What the kernel reads while the operation is in flight.
     _memory: Option<Box<dyn Any>>,
 }
 
 impl Oneshot {
+    fn new(yields: Yields, connection: Option<Rc<Connection>>, memory: Option<Box<dyn Any>>) -> Rc<Self> {
+        Rc::new(Self {
+            result: Cell::new(None),
+            waker: Cell::new(None),
+            abandoned: Cell::new(false),
+            yields,
+            connection,
+            _memory: memory,
+        })
+    }
+
+    pub(crate) fn connection(&self) -> Option<&Rc<Connection>> {
+        self.connection.as_ref()
+    }
+
     /// Takes the result: to the future that waits, or, if it has gone, closes the descriptor that came late.
     pub(crate) fn complete(&self, result: i32) {
         if self.abandoned.get() {
@@ -59,28 +78,45 @@ pub(crate) struct OneshotFuture {
 }
 
 impl OneshotFuture {
-    /// Queues `entry`. What it points to must lie in `memory`.
-    pub(crate) fn new(
-        core: &Rc<Core>,
-        entry: squeue::Entry,
-        yields: Yields,
-        memory: Option<Box<dyn Any>>,
-    ) -> Self {
-        let state = Rc::new(Oneshot {
-            result: Cell::new(None),
-            waker: Cell::new(None),
-            abandoned: Cell::new(false),
-            yields,
-            _memory: memory,
-        });
+    /// Queues `entry`. What it points to, and any descriptor that it names, must lie in `memory`.
+    pub(crate) fn new(core: &Rc<Core>, entry: squeue::Entry, yields: Yields, memory: Box<dyn Any>) -> Self {
+        let state = Oneshot::new(yields, None, Some(memory));
         let key = core.ring().push(entry, Op::Oneshot(Rc::clone(&state)));
         Self { core: Rc::clone(core), key, state }
     }
 
-    /// A descriptor of this process for a direct descriptor.
-    pub(crate) async fn install(core: &Rc<Core>, slot: u32) -> io::Result<OwnedFd> {
-        let entry = io_uring::opcode::FixedFdInstall::new(io_uring::types::Fixed(slot), 0).build();
-        let descriptor = Self::new(core, entry, Yields::Descriptor, None).await?;
+    /// Queues the operation that `build` makes for the socket of `connection`.
+    ///
+    /// # Errors
+    /// `NotConnected` once the socket is closed.
+    pub(crate) fn on_socket(
+        connection: &Rc<Connection>,
+        socket: &RingSocket,
+        build: impl FnOnce(&SocketFile) -> squeue::Entry,
+        yields: Yields,
+    ) -> io::Result<Self> {
+        let state = Oneshot::new(yields, Some(Rc::clone(connection)), None);
+        let key = socket
+            .submit(connection, build, Op::Oneshot(Rc::clone(&state)))
+            .ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Self { core: Rc::clone(&connection.core), key, state })
+    }
+
+    /// Gives the socket of `connection` a descriptor of this process: a new one for a direct descriptor, else a duplicate.
+    ///
+    /// # Errors
+    /// `NotConnected` once the socket is closed; what the kernel refuses with, such as too many open files.
+    pub(crate) async fn install(connection: &Rc<Connection>, socket: &RingSocket) -> io::Result<OwnedFd> {
+        if let Some(duplicate) = socket.with_descriptor(OwnedFd::try_clone)? {
+            return duplicate;
+        }
+        let build = |file: &SocketFile| {
+            file.entry(
+                |slot| opcode::FixedFdInstall::new(slot, 0).build(),
+                |_| unreachable!("only a direct descriptor is installed"),
+            )
+        };
+        let descriptor = Self::on_socket(connection, socket, build, Yields::Descriptor)?.await?;
         // SAFETY: a successful FIXED_FD_INSTALL returns a new descriptor that is ours.
         Ok(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
     }

@@ -3,16 +3,19 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use io_uring::{cqueue, opcode, squeue, types};
+use io_uring::types::CancelBuilder;
+use io_uring::{cqueue, opcode, squeue};
 
+use super::slot::{Slot, SocketFile, addressed};
 use super::unread::Unread;
-use super::{BUFFER_GROUP, BULK_GROUP, Completion, Op, OpKey, WithMemory};
+use super::{BUFFER_GROUP, BULK_GROUP, Completion, OneshotFuture, Op, OpKey, WithMemory, Yields};
 use crate::connection::Connection;
+use crate::core::Core;
 use crate::lazy_queue::LazyQueue;
 use crate::pinned::PinnedBytes;
 use crate::send_buf::SendBuf;
@@ -31,21 +34,13 @@ const ZERO_COPY_REPORT_USAGE: u16 = 1 << 3;
 /// `IORING_NOTIF_USAGE_ZC_COPIED`.
 const ZERO_COPY_COPIED: i32 = i32::MIN;
 
-/// What the operations are addressed to.
-enum File {
-    /// A slot of the ring's own file table, as accepting gives.
-    Direct(u32),
-    /// An outgoing connection, or one that was accepted while the core drained.
-    Descriptor(Rc<OwnedFd>),
-}
-
 /// Whether the connection ends with a reset instead of in order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reset {
     No,
     Asked,
-    /// The option that makes the close a reset is being set.
-    UnderWay,
+    /// The option that makes the close a reset is being set, or has been.
+    Prepared,
 }
 
 /// How receiving ended.
@@ -66,6 +61,14 @@ struct Receive {
     /// Memory of a single receive in flight.
     owned: Option<Box<[u8]>>,
     end: Option<ReceiveEnd>,
+}
+
+impl Receive {
+    /// Drops what was received and not read.
+    fn forget(&mut self, core: &Core) {
+        core.unread.remove(self.unread.bytes());
+        self.unread = Unread::default();
+    }
 }
 
 #[derive(Default)]
@@ -164,64 +167,81 @@ impl Vectored {
 }
 
 pub(crate) struct RingSocket {
-    file: File,
+    /// `None` once it has been closed: then nothing is left that could name it.
+    file: RefCell<Option<SocketFile>>,
+    /// Operations that name the file and have not completed. It is closed at 0 alone.
+    naming: Cell<u32>,
     receive: RefCell<Receive>,
     transmit: RefCell<Transmit>,
     /// Receives go into bulk buffers.
     bulk: Cell<bool>,
     closing: Cell<bool>,
     reset: Cell<Reset>,
+    /// Sending has been asked to end (`SHUT_WR`).
+    is_shut: Cell<bool>,
     /// Zero-copy sends are worth while: set until the kernel reports that it copied.
     zero_copy: Cell<bool>,
 }
 
 impl RingSocket {
-    pub(crate) fn direct(slot: u32) -> Self {
-        Self::new(File::Direct(slot))
+    pub(crate) fn direct(slot: Slot) -> Self {
+        Self::new(SocketFile::Direct(slot))
     }
 
-    pub(crate) fn descriptor(descriptor: Rc<OwnedFd>) -> Self {
-        Self::new(File::Descriptor(descriptor))
+    pub(crate) fn descriptor(descriptor: OwnedFd) -> Self {
+        Self::new(SocketFile::Descriptor(descriptor))
     }
 
-    fn new(file: File) -> Self {
+    fn new(file: SocketFile) -> Self {
         Self {
-            file,
+            file: RefCell::new(Some(file)),
+            naming: Cell::new(0),
             receive: RefCell::default(),
             transmit: RefCell::default(),
             bulk: Cell::new(false),
             closing: Cell::new(false),
             reset: Cell::new(Reset::No),
+            is_shut: Cell::new(false),
             zero_copy: Cell::new(true),
         }
     }
 
-    /// The slot in the ring's file table, or the descriptor.
-    pub(crate) fn file(&self) -> Result<u32, &OwnedFd> {
-        match &self.file {
-            File::Direct(slot) => Ok(*slot),
-            File::Descriptor(descriptor) => Err(descriptor),
-        }
-    }
-
-    /// An entry that is addressed to this socket.
-    fn entry(
+    /// Queues an operation that names the socket, which stays open until the operation has completed. `None` if the socket
+    /// is closed.
+    #[inline(always)]
+    pub(super) fn submit(
         &self,
-        fixed: impl FnOnce(types::Fixed) -> squeue::Entry,
-        plain: impl FnOnce(types::Fd) -> squeue::Entry,
-    ) -> squeue::Entry {
-        match &self.file {
-            File::Direct(slot) => fixed(types::Fixed(*slot)),
-            File::Descriptor(descriptor) => plain(types::Fd(descriptor.as_raw_fd())),
+        connection: &Rc<Connection>,
+        build: impl FnOnce(&SocketFile) -> squeue::Entry,
+        op: Op,
+    ) -> Option<OpKey> {
+        let file = self.file.borrow();
+        let entry = build(file.as_ref()?);
+        self.naming.set(self.naming.get() + 1);
+        Some(connection.core.ring().push(entry, op))
+    }
+
+    /// An operation that names the socket has completed.
+    #[inline(always)]
+    pub(crate) fn named_no_longer(&self, connection: &Rc<Connection>) {
+        debug_assert!(self.naming.get() > 0, "each operation completes once");
+        self.naming.set(self.naming.get().saturating_sub(1));
+        if self.closing.get() {
+            self.close_when_quiet(connection);
         }
     }
-}
 
-/// Builds `$operation` for either kind of file.
-macro_rules! addressed {
-    ($socket:expr, |$file:ident| $operation:expr) => {
-        $socket.entry(|$file| $operation, |$file| $operation)
-    };
+    /// Uses the descriptor of the process, if the socket has one; `None` for a direct descriptor.
+    ///
+    /// # Errors
+    /// `NotConnected` once the socket is closed.
+    pub(crate) fn with_descriptor<T>(&self, f: impl FnOnce(&OwnedFd) -> T) -> io::Result<Option<T>> {
+        match &*self.file.borrow() {
+            None => Err(io::ErrorKind::NotConnected.into()),
+            Some(SocketFile::Direct(_)) => Ok(None),
+            Some(SocketFile::Descriptor(descriptor)) => Ok(Some(f(descriptor))),
+        }
+    }
 }
 
 /// Receiving.
@@ -256,6 +276,7 @@ impl RingSocket {
     pub(crate) fn try_receive(&self, connection: &Rc<Connection>) -> Option<PinnedBytes> {
         let mut receive = self.receive.borrow_mut();
         let bytes = receive.unread.pop_front()?;
+        connection.core.unread.remove(bytes.len());
         let resume = receive.op.is_none() && receive.end.is_none();
         if resume && receive.unread.bytes() <= connection.core.options.unread_bytes_max / 2 {
             self.arm(connection, &mut receive);
@@ -263,7 +284,20 @@ impl RingSocket {
         Some(bytes)
     }
 
-    pub(crate) fn unreceive(&self, bytes: PinnedBytes) {
+    /// Bytes that are unsent, and unread.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.transmit.borrow().unsent, self.receive.borrow().unread.bytes())
+    }
+
+    /// Pieces in receive buffers that are unread.
+    #[cfg(test)]
+    pub(super) fn unread_buffers(&self) -> usize {
+        self.receive.borrow().unread.buffers()
+    }
+
+    pub(crate) fn unreceive(&self, connection: &Connection, bytes: PinnedBytes) {
+        connection.core.unread.add(bytes.len());
         self.receive.borrow_mut().unread.push_front(bytes);
     }
 
@@ -280,18 +314,21 @@ impl RingSocket {
     }
 
     fn arm_now(&self, connection: &Rc<Connection>, receive: &mut Receive) {
-        let mut ring = connection.core.ring();
-        receive.op = Some(if self.bulk.get() {
-            ring.bulk.fill();
-            let entry = addressed!(self, |file| opcode::Recv::new(file, ptr::null_mut(), 0)
-                .buf_group(BULK_GROUP)
-                .build()
-                .flags(squeue::Flags::BUFFER_SELECT));
-            ring.push(entry, Op::ReceiveBulk(Rc::clone(connection)))
+        receive.op = if self.bulk.get() && !connection.core.unread.is_full() {
+            connection.core.ring().bulk.fill();
+            let build = |file: &SocketFile| {
+                addressed!(file, |file| opcode::Recv::new(file, ptr::null_mut(), 0)
+                    .buf_group(BULK_GROUP)
+                    .build()
+                    .flags(squeue::Flags::BUFFER_SELECT))
+            };
+            self.submit(connection, build, Op::ReceiveBulk(Rc::clone(connection)))
         } else {
-            let entry = addressed!(self, |file| opcode::RecvMulti::new(file, BUFFER_GROUP).build());
-            ring.push(entry, Op::Receive(Rc::clone(connection)))
-        });
+            let build = |file: &SocketFile| {
+                addressed!(file, |file| opcode::RecvMulti::new(file, BUFFER_GROUP).build())
+            };
+            self.submit(connection, build, Op::Receive(Rc::clone(connection)))
+        };
         receive.cancelling = false;
     }
 
@@ -336,19 +373,20 @@ impl RingSocket {
         let mut memory = vec![0_u8; OWNED_BYTES].into_boxed_slice();
         let (pointer, len) = (memory.as_mut_ptr(), memory.len() as u32);
         receive.owned = Some(memory);
-        let entry = addressed!(self, |file| opcode::Recv::new(file, pointer, len).build());
-        receive.op = Some(core.ring().push(entry, Op::ReceiveOwned(Rc::clone(connection))));
+        let build =
+            |file: &SocketFile| addressed!(file, |file| opcode::Recv::new(file, pointer, len).build());
+        receive.op = self.submit(connection, build, Op::ReceiveOwned(Rc::clone(connection)));
         receive.cancelling = false;
     }
 
     pub(crate) fn on_received(&self, connection: &Rc<Connection>, completion: Completion) {
         let buffers = &connection.core.receive_buffers;
-        self.on_provided(connection, completion, |index, len| buffers.received(index, len));
+        self.on_provided(connection, completion, false, |index, len| buffers.received(index, len));
     }
 
     pub(crate) fn on_received_bulk(&self, connection: &Rc<Connection>, completion: Completion) {
         let core = &connection.core;
-        self.on_provided(connection, completion, |index, len| core.ring().bulk.received(index, len));
+        self.on_provided(connection, completion, true, |index, len| core.ring().bulk.received(index, len));
     }
 
     /// The kernel has picked a buffer, if it has received something, which `take` takes from where it was listed.
@@ -356,6 +394,7 @@ impl RingSocket {
         &self,
         connection: &Rc<Connection>,
         completion: Completion,
+        is_bulk: bool,
         take: impl FnOnce(u16, u32) -> PinnedBytes,
     ) {
         let core = &connection.core;
@@ -375,7 +414,7 @@ impl RingSocket {
             0 => receive.end = Some(ReceiveEnd::Eof),
             error if error == -libc::ENOBUFS => {
                 core.counters.buffers_exhausted.add(1);
-                if self.bulk.get() {
+                if is_bulk {
                     self.stand_in_line(connection, &mut receive);
                 } else {
                     core.starved.borrow_mut().push(Rc::clone(connection));
@@ -386,7 +425,7 @@ impl RingSocket {
             error => receive.end = Some(ReceiveEnd::Errno(-error)),
         }
         drop(receive);
-        self.after_receive(connection);
+        connection.wake_receiver();
     }
 
     pub(crate) fn on_received_owned(&self, connection: &Rc<Connection>, completion: Completion) {
@@ -396,9 +435,16 @@ impl RingSocket {
         match completion.result {
             len if len > 0 => {
                 if let Some(memory) = memory {
-                    let mut memory = Vec::from(memory);
-                    memory.truncate(len as usize);
-                    self.keep(connection, &mut receive, memory.into());
+                    let len = len as usize;
+                    // A few bytes keep no more memory than they take.
+                    let bytes = if len < memory.len() / 2 {
+                        memory[..len].to_vec()
+                    } else {
+                        let mut memory = Vec::from(memory);
+                        memory.truncate(len);
+                        memory
+                    };
+                    self.keep(connection, &mut receive, bytes.into());
                 }
             }
             0 => receive.end = Some(ReceiveEnd::Eof),
@@ -406,7 +452,7 @@ impl RingSocket {
             error => receive.end = Some(ReceiveEnd::Errno(-error)),
         }
         drop(receive);
-        self.after_receive(connection);
+        connection.wake_receiver();
     }
 
     #[inline(always)]
@@ -415,8 +461,14 @@ impl RingSocket {
         if self.closing.get() {
             return;
         }
+        connection.core.unread.add(bytes.len());
+        let unread_max = connection.core.options.unread_bytes_max;
+        if receive.unread.bytes() >= unread_max {
+            // It came before the receive could be stopped: the buffer is for others.
+            return receive.unread.push_back(bytes.into_bytes().into());
+        }
         receive.unread.push_back(bytes);
-        if receive.unread.bytes() >= connection.core.options.unread_bytes_max {
+        if receive.unread.bytes() >= unread_max {
             self.stop_receiving(connection, receive);
         }
     }
@@ -425,13 +477,6 @@ impl RingSocket {
         if let Some(key) = receive.op.filter(|_| !receive.cancelling) {
             receive.cancelling = true;
             connection.core.ring().cancel(key);
-        }
-    }
-
-    fn after_receive(&self, connection: &Rc<Connection>) {
-        connection.wake_receiver();
-        if self.closing.get() {
-            self.close_when_quiet(connection);
         }
     }
 }
@@ -458,6 +503,7 @@ impl RingSocket {
         if let Some(errno) = transmit.errno {
             return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
         }
+        let max = if connection.core.unsent.is_full() { 0 } else { max };
         if transmit.unsent <= max {
             return Poll::Ready(Ok(()));
         }
@@ -471,10 +517,11 @@ impl RingSocket {
     /// Queues `data`, to be sent with the core's next turn if nothing is in flight.
     pub(crate) fn send(&self, connection: &Rc<Connection>, data: SendBuf) {
         let mut transmit = self.transmit.borrow_mut();
-        if data.is_empty() || transmit.errno.is_some() {
+        if data.is_empty() || transmit.errno.is_some() || self.closing.get() {
             return;
         }
         transmit.unsent += data.len();
+        connection.core.unsent.add(data.len());
         if transmit.in_flight.is_none() {
             transmit.in_flight = Some(InFlight::One { data: Held::Alone(data), sent: 0 });
             connection.core.send_soon(connection);
@@ -502,7 +549,7 @@ impl RingSocket {
             transmit.queue.push_front(first);
             self.start(connection, &mut transmit);
         } else {
-            self.submit(connection, &mut transmit);
+            self.submit_send(connection, &mut transmit);
         }
     }
 
@@ -517,40 +564,47 @@ impl RingSocket {
             1 => transmit.queue.pop_front().map(|data| InFlight::One { data: Held::Alone(data), sent: 0 }),
             _ => Some(InFlight::Many(Vectored::gather(&mut transmit.queue))),
         };
-        self.submit(connection, transmit);
+        self.submit_send(connection, transmit);
     }
 
     /// Submits what is left of the send in flight. Only one is ever under way, since submissions that do not
     /// depend on each other may be carried out in any order.
-    fn submit(&self, connection: &Rc<Connection>, transmit: &mut Transmit) {
+    fn submit_send(&self, connection: &Rc<Connection>, transmit: &mut Transmit) {
         let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        let mut ring = connection.core.ring();
         connection.core.counters.sends.add(1);
         transmit.op = match &mut transmit.in_flight {
             None => None,
             Some(InFlight::Many(many)) => {
                 let header = ptr::from_ref(&many.header);
-                let entry =
-                    addressed!(self, |file| opcode::SendMsg::new(file, header).flags(flags as u32).build());
-                Some(ring.push(entry, Op::Send(Rc::clone(connection))))
+                let build = |file: &SocketFile| {
+                    addressed!(file, |file| opcode::SendMsg::new(file, header).flags(flags as u32).build())
+                };
+                self.submit(connection, build, Op::Send(Rc::clone(connection)))
             }
             Some(InFlight::One { data, sent }) => {
                 let rest = &data[*sent..];
                 let (pointer, len) = (rest.as_ptr(), rest.len().min(SEND_BYTES_MAX) as u32);
                 if rest.len() >= ZERO_COPY_BYTES_MIN && self.zero_copy.get() {
                     connection.core.counters.zero_copy_sends.add(1);
-                    let entry = addressed!(self, |file| opcode::SendZc::new(file, pointer, len)
-                        .flags(flags)
-                        .zc_flags(ZERO_COPY_REPORT_USAGE)
-                        .build());
-                    Some(ring.push(entry, Op::SendZeroCopy(WithMemory::new(connection, data.share()))))
+                    let build = |file: &SocketFile| {
+                        addressed!(file, |file| opcode::SendZc::new(file, pointer, len)
+                            .flags(flags)
+                            .zc_flags(ZERO_COPY_REPORT_USAGE)
+                            .build())
+                    };
+                    let op = Op::SendZeroCopy(WithMemory::new(connection, data.share()));
+                    self.submit(connection, build, op)
                 } else {
-                    let entry =
-                        addressed!(self, |file| opcode::Send::new(file, pointer, len).flags(flags).build());
-                    Some(ring.push(entry, Op::Send(Rc::clone(connection))))
+                    let build = |file: &SocketFile| {
+                        addressed!(file, |file| opcode::Send::new(file, pointer, len).flags(flags).build())
+                    };
+                    self.submit(connection, build, Op::Send(Rc::clone(connection)))
                 }
             }
         };
+        if transmit.op.is_none() {
+            transmit.drop_all(&connection.core);
+        }
     }
 
     pub(crate) fn on_sent(&self, connection: &Rc<Connection>, completion: Completion) {
@@ -563,23 +617,36 @@ impl RingSocket {
         connection.core.count_sent(connection, sent);
         if completion.result < 0 {
             transmit.errno = Some(-completion.result);
-            transmit.drop_all();
+            transmit.drop_all(&connection.core);
+            self.fail_receiving(connection, -completion.result);
         } else if self.reset.get() != Reset::No {
             // A cancelled send that had begun tells how far it came.
-            transmit.drop_all();
+            transmit.drop_all(&connection.core);
         } else {
-            transmit.unsent -= sent.min(transmit.unsent);
+            let taken = sent.min(transmit.unsent);
+            transmit.unsent -= taken;
+            connection.core.unsent.remove(taken);
             if transmit.advance(sent) {
-                self.submit(connection, &mut transmit);
+                self.submit_send(connection, &mut transmit);
             } else {
                 self.start(connection, &mut transmit);
             }
         }
         drop(transmit);
         connection.wake_sender();
-        if self.closing.get() {
-            self.close_when_quiet(connection);
+    }
+
+    /// A send that fails takes the error of a reset with it, so that a receive may never hear of it.
+    fn fail_receiving(&self, connection: &Connection, errno: i32) {
+        // Sending alone was ended by the program: more may still be received.
+        if self.is_shut.get() {
+            return;
         }
+        let mut receive = self.receive.borrow_mut();
+        receive.end.get_or_insert(ReceiveEnd::Errno(errno));
+        self.stop_receiving(connection, &mut receive);
+        drop(receive);
+        connection.wake_receiver();
     }
 
     fn on_zero_copy_released(&self, connection: &Connection, usage: i32) {
@@ -592,7 +659,8 @@ impl RingSocket {
 
 impl Transmit {
     /// Gives up what has not gone yet.
-    fn drop_all(&mut self) {
+    fn drop_all(&mut self, core: &Core) {
+        core.unsent.remove(self.unsent);
         self.in_flight = None;
         self.queue.release();
         self.unsent = 0;
@@ -625,7 +693,7 @@ impl RingSocket {
     pub(crate) fn close(&self, connection: &Rc<Connection>) {
         self.closing.set(true);
         let mut receive = self.receive.borrow_mut();
-        receive.unread = Unread::default();
+        receive.forget(&connection.core);
         self.stop_receiving(connection, &mut receive);
         drop(receive);
         self.close_when_quiet(connection);
@@ -638,65 +706,80 @@ impl RingSocket {
         }
         // What waited for the turn goes as far as it can: half an answer tells the peer more than none.
         self.start_send(connection);
-        let mut transmit = self.transmit.borrow_mut();
-        transmit.queue.release();
-        if let Some(key) = transmit.op {
-            connection.core.ring().cancel(key);
+        self.transmit.borrow_mut().queue.release();
+        self.closing.set(true);
+        let mut receive = self.receive.borrow_mut();
+        receive.forget(&connection.core);
+        // Whatever waits for the socket ends now, an operation that nobody polls any more among them.
+        if self.naming.get() > 0 {
+            receive.cancelling = true;
+            self.submit(connection, cancel_all, Op::Unwatched(Rc::clone(connection)));
         }
-        drop(transmit);
-        if self.closing.get() {
-            self.close_when_quiet(connection);
-        } else {
-            self.close(connection);
-        }
+        drop(receive);
+        self.close_when_quiet(connection);
     }
 
-    /// Closes once no operation is in flight, so that no completion can reach a later user of the slot.
+    /// Closes once nothing is queued and no operation names the socket.
     fn close_when_quiet(&self, connection: &Rc<Connection>) {
-        let quiet = self.receive.borrow().op.is_none() && {
+        let quiet = self.naming.get() == 0 && {
             let transmit = self.transmit.borrow();
             transmit.in_flight.is_none() && transmit.queue.is_empty()
         };
         if !quiet {
             return;
         }
-        match self.reset.get() {
-            Reset::No => self.close_now(connection),
-            Reset::UnderWay => {}
-            Reset::Asked => {
-                self.reset.set(Reset::UnderWay);
-                let linger = Rc::new(libc::linger { l_onoff: 1, l_linger: 0 });
-                let entry = addressed!(self, |file| opcode::SetSockOpt::new(
+        if self.reset.get() == Reset::Asked {
+            self.reset.set(Reset::Prepared);
+            let linger = Rc::new(libc::linger { l_onoff: 1, l_linger: 0 });
+            let build = |file: &SocketFile| {
+                addressed!(file, |file| opcode::SetSockOpt::new(
                     file,
                     libc::SOL_SOCKET as u32,
                     libc::SO_LINGER as u32,
                     Rc::as_ptr(&linger).cast(),
                     size_of::<libc::linger>() as u32,
                 )
-                .build());
-                connection.core.ring().push(entry, Op::Linger(WithMemory::new(connection, linger)));
+                .build())
+            };
+            let op = Op::Linger(WithMemory::new(connection, Rc::clone(&linger)));
+            if self.submit(connection, build, op).is_some() {
+                return;
             }
         }
-    }
-
-    /// A descriptor closes when it is dropped; a slot of the ring's table is closed through the ring.
-    pub(crate) fn close_now(&self, connection: &Rc<Connection>) {
-        if connection.is_closed() {
-            return;
-        }
-        if let File::Direct(slot) = self.file {
-            connection.core.ring().push_unwatched(opcode::Close::new(types::Fixed(slot)).build());
+        if let Some(file) = self.file.take() {
+            file.close(&mut connection.core.ring());
         }
         connection.closed();
     }
 
-    /// The operation that waits until the socket takes more.
-    pub(crate) fn writable_entry(&self) -> squeue::Entry {
-        addressed!(self, |file| opcode::PollAdd::new(file, libc::POLLOUT as u32).build())
+    /// The operation that shuts down sending, and what it comes to.
+    ///
+    /// # Errors
+    /// `NotConnected` once the socket is closed.
+    pub(crate) fn shutdown(&self, connection: &Rc<Connection>) -> io::Result<OneshotFuture> {
+        self.is_shut.set(true);
+        OneshotFuture::on_socket(connection, self, shutdown_entry, Yields::Nothing)
     }
 
-    /// The operation that shuts down sending.
-    pub(crate) fn shutdown_entry(&self) -> squeue::Entry {
-        addressed!(self, |file| opcode::Shutdown::new(file, libc::SHUT_WR).build())
+    /// Shuts down sending, whatever comes of it. What is queued has gone out before: the caller has flushed.
+    pub(crate) fn shutdown_unwatched(&self, connection: &Rc<Connection>) {
+        if !self.is_shut.replace(true) {
+            self.submit(connection, shutdown_entry, Op::Unwatched(Rc::clone(connection)));
+        }
     }
+}
+
+/// The operation that waits until a socket takes more.
+pub(crate) fn writable_entry(file: &SocketFile) -> squeue::Entry {
+    addressed!(file, |file| opcode::PollAdd::new(file, libc::POLLOUT as u32).build())
+}
+
+/// The operation that shuts down sending.
+fn shutdown_entry(file: &SocketFile) -> squeue::Entry {
+    addressed!(file, |file| opcode::Shutdown::new(file, libc::SHUT_WR).build())
+}
+
+/// The operation that ends all others on a socket.
+fn cancel_all(file: &SocketFile) -> squeue::Entry {
+    addressed!(file, |file| opcode::AsyncCancel2::new(CancelBuilder::fd(file).all()).build())
 }

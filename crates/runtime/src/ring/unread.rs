@@ -18,13 +18,26 @@ impl Unread {
         self.bytes
     }
 
+    /// Adds what has been received. What fits behind the last piece, in the same buffer, is copied there: a peer that sends
+    /// tiny packets would otherwise take a whole buffer with each. So any two neighbours hold more than one buffer's worth.
     #[inline(always)]
     pub(super) fn push_back(&mut self, bytes: PinnedBytes) {
         self.bytes += bytes.len();
-        match &self.first {
+        match &mut self.first {
             None => self.first = Some(bytes),
-            Some(_) => self.others.push_back(bytes),
+            Some(first) => {
+                let last = self.others.back_mut().unwrap_or(first);
+                if !last.try_extend(&bytes) {
+                    self.others.push_back(bytes);
+                }
+            }
         }
+    }
+
+    /// Pieces that lie in receive buffers.
+    #[cfg(test)]
+    pub(super) fn buffers(&self) -> usize {
+        self.first.iter().chain(self.others.iter()).filter(|piece| piece.is_pinned()).count()
     }
 
     pub(super) fn push_front(&mut self, bytes: PinnedBytes) {

@@ -16,7 +16,8 @@ pub enum TlsError {
     /// written for the peer.
     #[error("plain HTTP on a TLS port: use https:// in the address")]
     PlainHttp,
-    /// The peer speaks something else than TLS. Nothing was written for it.
+    /// The peer speaks something else than TLS, or begins with a record that has no place there. It is told by the
+    /// alert unexpected_message.
     #[error("the peer does not speak TLS: check the port on both sides")]
     NotTls,
     /// No certificate for the name the client asked for, and names are strict (RFC 6066 section 3).

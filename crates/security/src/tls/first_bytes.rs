@@ -12,8 +12,13 @@ pub(super) enum FirstBytes {
 
 impl FirstBytes {
     /// The type of a handshake record, the first byte of a client's or server's hello (RFC 8446 section 5.1).
-    pub(super) const HANDSHAKE: u8 = 22;
+    const HANDSHAKE: u8 = 22;
     const ALERT: u8 = 21;
+
+    /// Whether a peer that speaks TLS may begin with this byte.
+    pub(super) fn is_tls(first: u8) -> bool {
+        matches!(first, Self::HANDSHAKE | Self::ALERT)
+    }
 }
 
 /// The longest method that is looked for.
@@ -23,7 +28,7 @@ const METHOD_BYTES_MAX: usize = 20;
 pub(super) fn recognise(bytes: &[u8]) -> FirstBytes {
     match bytes {
         [] => return FirstBytes::Undecided,
-        [FirstBytes::HANDSHAKE | FirstBytes::ALERT, ..] => return FirstBytes::Tls,
+        [first, ..] if FirstBytes::is_tls(*first) => return FirstBytes::Tls,
         _ => {}
     }
     let status_line = b"HTTP/1.";

@@ -33,6 +33,7 @@ mod distinguished_name;
 mod engine;
 mod error;
 mod first_bytes;
+mod first_flight;
 mod pem;
 mod provider;
 mod resolver;

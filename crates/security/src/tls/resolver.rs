@@ -75,12 +75,19 @@ pub(super) struct Resolver {
     /// For every other name, and for no name. Empty when names are strict.
     default: Candidates,
     strict: bool,
+    /// The application protocols spoken, the preferred first.
+    alpn: Vec<Vec<u8>>,
     challenges: Arc<Challenges>,
 }
 
 impl Resolver {
     /// The first of `keys`, and all others for the same names, are the default.
-    pub(super) fn new(keys: &[CertifiedKey], strict: bool, challenges: Arc<Challenges>) -> Self {
+    pub(super) fn new(
+        keys: &[CertifiedKey],
+        strict: bool,
+        alpn: Vec<Vec<u8>>,
+        challenges: Arc<Challenges>,
+    ) -> Self {
         let mut keys: Vec<_> = keys.iter().collect();
         let default_names = keys.first().map(|key| key.certificate().names());
         let is_default = |key: &&&CertifiedKey| Some(key.certificate().names()) == default_names && !strict;
@@ -100,7 +107,7 @@ impl Resolver {
             }
         }
         let default = default.into_iter().map(|key| Arc::clone(key.rustls())).collect();
-        Self { exact, wildcard, default, strict, challenges }
+        Self { exact, wildcard, default, strict, alpn, challenges }
     }
 
     /// Candidates for a name: of that very name, else of its wildcard, which stands for one label
@@ -116,7 +123,7 @@ impl Resolver {
         hello: &ClientHello<'_>,
         name: Option<&str>,
     ) -> Result<Arc<sign::CertifiedKey>, Refusal> {
-        if hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == ACME_TLS)) {
+        if self.agrees_on(hello) == Some(ACME_TLS) {
             return name.and_then(|name| self.challenges.get(name)).ok_or(Refusal::NoCertificate);
         }
         let candidates = self.candidates(name);
@@ -127,6 +134,14 @@ impl Resolver {
         } else {
             Refusal::NoCertificate
         })
+    }
+
+    /// The application protocol that rustls will agree on: the first of ours that the client offers too.
+    fn agrees_on(&self, hello: &ClientHello<'_>) -> Option<&[u8]> {
+        let is_offered = |ours: &&Vec<u8>| {
+            hello.alpn().is_some_and(|mut theirs| theirs.any(|protocol| protocol == ours.as_slice()))
+        };
+        self.alpn.iter().find(is_offered).map(Vec::as_slice)
     }
 
     /// Whether the client can verify a signature by `key`, and offers a cipher suite that goes with it.

@@ -366,7 +366,8 @@ impl Settings {
             Some(loaded) => builder.with_client_cert_verifier(Arc::clone(&loaded.verifier)),
             None => builder.with_no_client_auth(),
         };
-        let resolver = Resolver::new(keys, self.strict_server_names, Arc::clone(challenges));
+        let resolver =
+            Resolver::new(keys, self.strict_server_names, self.alpn.clone(), Arc::clone(challenges));
         let mut config = builder.with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols.clone_from(&self.alpn);
 

@@ -17,17 +17,14 @@ use super::engine::{
 };
 use super::error::{CertificateProblem, TlsError};
 use super::first_bytes::{FirstBytes, recognise};
+use super::first_flight::{FirstFlight, RECORD_HEADER_BYTES, Refused};
 use super::resolver::{self, ACME_TLS, Refusal};
 use super::server::TlsServerConfig;
 
-/// The longest ClientHello that a server waits for. Today's have two kilobytes.
-const HELLO_BYTES_MAX: usize = 16 * 1024;
-/// The longest later message, a client's certificates, with the overhead of its records.
+/// The longest message of a client after its hello, its certificates, with the overhead of its records.
 const CLIENT_MESSAGE_BYTES_MAX: usize = 40 * 1024;
 /// The longest message of a server that rustls takes, 64 KiB, with the overhead of its records.
 const SERVER_MESSAGE_BYTES_MAX: usize = 80 * 1024;
-/// A record's header: type, version, length.
-const HEADER_BYTES: usize = 5;
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +120,8 @@ pub struct TlsSession {
     held: Vec<u8>,
     state: TlsState,
     recognised: bool,
+    /// A server's, until a ClientHello was accepted.
+    first_flight: Option<Box<FirstFlight>>,
     was_open: bool,
     peer_closed: bool,
     failure: Option<Box<TlsError>>,
@@ -156,11 +155,16 @@ impl TlsSession {
     }
 
     fn new(engine: Engine, server_name: Option<Box<str>>) -> Self {
+        let first_flight = match engine {
+            Engine::Server(_) => Some(Box::default()),
+            Engine::Client(_) => None,
+        };
         Self {
             engine,
             held: Vec::new(),
             state: TlsState::Handshaking,
             recognised: false,
+            first_flight,
             was_open: false,
             peer_closed: false,
             failure: None,
@@ -221,18 +225,22 @@ impl TlsSession {
         received: &mut Received,
     ) -> Result<(), TlsError> {
         if !self.recognised && !rest.is_empty() {
-            if self.held.is_empty() && rest[0] == FirstBytes::HANDSHAKE {
+            if self.held.is_empty() && FirstBytes::is_tls(rest[0]) {
                 self.recognised = true;
             } else {
                 self.held.extend_from_slice(rest);
                 match recognise(&self.held) {
-                    FirstBytes::Tls => self.recognised = true,
                     FirstBytes::Undecided => return Ok(()),
                     FirstBytes::PlainHttp => return Err(TlsError::PlainHttp),
-                    FirstBytes::Other => return Err(TlsError::NotTls),
+                    FirstBytes::Tls | FirstBytes::Other => {
+                        out.extend_from_slice(&Alert::UNEXPECTED_MESSAGE.plaintext_record());
+                        return Err(TlsError::NotTls);
+                    }
                 }
-                rest = &mut [];
             }
+        }
+        if let Some(flight) = self.first_flight.take() {
+            rest = self.receive_first_flight(flight, rest, plaintext, out, received)?;
         }
         // Complete what is held, record by record; from the first record on that lies whole in what was received, it
         // is decrypted there.
@@ -263,6 +271,44 @@ impl TlsSession {
         Ok(())
     }
 
+    /// Takes records up to the ClientHello, and up to the second one if a server asks for that (RFC 8446 section 4.1.4).
+    /// Gives back what follows.
+    fn receive_first_flight<'a>(
+        &mut self,
+        mut flight: Box<FirstFlight>,
+        mut rest: &'a mut [u8],
+        plaintext: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+        received: &mut Received,
+    ) -> Result<&'a mut [u8], TlsError> {
+        while !self.peer_closed {
+            let taken = flight.take(&mut rest).map_err(|Refused { alert, error }| {
+                out.extend_from_slice(&alert.plaintext_record());
+                error
+            })?;
+            let Some(mut records) = taken else {
+                self.first_flight = Some(flight);
+                break;
+            };
+            let consumed = self.drive(&mut records, plaintext, out, received)?;
+            if consumed < records.len() {
+                records.drain(..consumed);
+                self.held = records;
+            }
+            if !self.awaits_hello(flight.hellos()) || !self.held.is_empty() {
+                break;
+            }
+        }
+        Ok(rest)
+    }
+
+    /// Whether a ClientHello comes next, of a client that has sent so many.
+    fn awaits_hello(&self, hellos: u8) -> bool {
+        let facts = self.engine.facts();
+        let is_retried = facts.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest);
+        facts.protocol_version().is_none() || (is_retried && hellos < 2)
+    }
+
     /// Keeps the next bytes of a record. There is room for all of it at once, but never for much more than has come.
     fn hold(&mut self, bytes: &[u8]) {
         let missing = missing(bytes);
@@ -277,7 +323,6 @@ impl TlsSession {
     fn held_bytes_max(&self) -> usize {
         match self.engine {
             Engine::Client(_) => SERVER_MESSAGE_BYTES_MAX,
-            Engine::Server(_) if self.engine.facts().protocol_version().is_none() => HELLO_BYTES_MAX,
             Engine::Server(_) => CLIENT_MESSAGE_BYTES_MAX,
         }
     }
@@ -564,14 +609,16 @@ fn missing(held: &[u8]) -> usize {
         // The types of RFC 8446 section 5.1, and the major version. A handshake message does not look so: no type of
         // message from 20 to 23 may be as long as the version would make it.
         [20..=23, 3, _, high, low, ..] => {
-            let whole = HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low]));
+            let whole = RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low]));
             match whole.saturating_sub(held.len()) {
                 // Whole, and still here: rustls waits for more than this record.
                 0 => usize::MAX,
                 missing => missing,
             }
         }
-        [] | [20..=23] | [20..=23, 3] | [20..=23, 3, _] | [20..=23, 3, _, _] => HEADER_BYTES - held.len(),
+        [] | [20..=23] | [20..=23, 3] | [20..=23, 3, _] | [20..=23, 3, _, _] => {
+            RECORD_HEADER_BYTES - held.len()
+        }
         _ => usize::MAX,
     }
 }

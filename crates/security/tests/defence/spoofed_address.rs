@@ -138,6 +138,17 @@ fn spoofed_scheme_and_host_are_not_believed() {
     }
 }
 
+// As Traefik says of WebSockets (RFC 6455 section 3).
+#[test]
+fn a_websocket_through_a_proxy_is_as_confidential_as_its_scheme_says() {
+    for (proto, scheme) in [("wss", Scheme::Https), ("WSS", Scheme::Https), ("ws", Scheme::Http)] {
+        let lines = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", proto)];
+        assert_eq!(x_forwarded(PROXY, &lines).scheme, Some(scheme), "{proto}");
+        let value = format!("for=203.0.113.9;proto={proto}");
+        assert_eq!(forwarded(PROXY, &[("forwarded", &value)]).scheme, Some(scheme), "{proto}");
+    }
+}
+
 #[test]
 fn rfc_7239_section_4_examples() {
     // Each is read as from a trusted proxy.

@@ -1,6 +1,6 @@
 //! Peers that misbehave.
 
-use gimmal_security::tls::{Alert, TlsClientConfig, TlsError, TlsSession, TlsState};
+use gimmal_security::tls::{Alert, TlsClientConfig, TlsError, TlsServerConfig, TlsSession, TlsState};
 use proptest::prelude::*;
 
 use crate::pair::{Fault, Pair, localhost};
@@ -44,15 +44,63 @@ fn a_client_recognises_a_server_of_plain_http() {
     assert_eq!(error, Err(TlsError::PlainHttp));
 }
 
+/// A fatal alert in a record that is not encrypted.
+fn alert(alert: Alert) -> Vec<u8> {
+    vec![21, 3, 3, 0, 2, 2, alert.0]
+}
+
 #[test]
 fn other_protocols_are_not_tls() {
     for bytes in
         [&b"SSH-2.0-OpenSSH_9.2\r\n"[..], b"\x00\x00\x00\x2a", b"\x80\x2e\x01\x00\x02", b"EHLO you\r\n"]
     {
-        assert_eq!(answer(bytes, 1).0, answer(bytes, 100).0);
-        assert!(
-            matches!(answer(bytes, 100), (Err(TlsError::NotTls | TlsError::PlainHttp), out) if out.is_empty())
-        );
+        let (result, out) = answer(bytes, 100);
+        assert_eq!(answer(bytes, 1), (result.clone(), out.clone()));
+        match result {
+            Err(TlsError::NotTls) => assert_eq!(out, alert(Alert::UNEXPECTED_MESSAGE)),
+            // "EHLO you" could be a request line.
+            other => assert_eq!((other, out), (Err(TlsError::PlainHttp), Vec::new())),
+        }
+    }
+}
+
+// RFC 8446 section 5.
+#[test]
+fn a_first_record_of_a_wrong_type_ends_with_unexpected_message() {
+    let change_cipher_spec = b"\x14\x03\x03\x00\x01\x01";
+    let data = b"\x17\x03\x03\x00\x05hello";
+    let unknown = b"\x18\x03\x03\x00\x01\x01";
+    let sslv2 = b"\x80\x2e\x01\x03\x01\x00\x15\x00\x00\x00\x10";
+    let no_hello = b"\x16\x03\x01\x00\x04\x14\x00\x00\x00";
+    for bytes in [&change_cipher_spec[..], data, unknown, sslv2, no_hello] {
+        for step in [1, 100] {
+            let (result, out) = answer(bytes, step);
+            assert!(result.is_err(), "{bytes:?}");
+            assert_eq!(out, alert(Alert::UNEXPECTED_MESSAGE), "{bytes:?}");
+        }
+    }
+    // The same after the first fragment of a hello (RFC 8446 section 5.1).
+    for bytes in [&change_cipher_spec[..], data, b"\x15\x03\x03\x00\x02\x01\x00"] {
+        let (_, out) = answer(&[b"\x16\x03\x01\x00\x01\x01", bytes].concat(), 100);
+        assert_eq!(out, alert(Alert::UNEXPECTED_MESSAGE), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_client_tells_a_server_of_another_protocol_so() {
+    let (_, _, client) = localhost();
+    let mut session = TlsSession::client(&client, "localhost", &mut Vec::new()).unwrap();
+    let mut out = Vec::new();
+    let result = session.receive(&mut b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), &mut Vec::new(), &mut out);
+    assert_eq!((result, out), (Err(TlsError::NotTls), alert(Alert::UNEXPECTED_MESSAGE)));
+}
+
+// RFC 8446 section 5.1.
+#[test]
+fn an_oversized_record_before_encryption_ends_with_record_overflow() {
+    for kind in [21, 22] {
+        let bytes = [&[kind, 3, 1, 0x40, 1][..], &[1; 0x4001]].concat();
+        assert_eq!(answer(&bytes, 1000), (Err(TlsError::TooLarge), alert(Alert::RECORD_OVERFLOW)));
     }
 }
 
@@ -108,52 +156,100 @@ fn an_oversized_record_is_refused_by_its_header() {
 }
 
 #[test]
-fn a_handshake_message_of_megabytes_is_not_collected() {
-    // A ClientHello that announces 16 MB.
-    let mut bytes = vec![22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff];
-    bytes.extend_from_slice(&[0; 0x4000 - 4]);
-    assert_eq!(answer(&bytes, 4096).0, Err(TlsError::TooLarge));
+fn a_handshake_message_of_megabytes_is_refused_by_its_header() {
+    // A ClientHello that announces 16 MB, and one that announces 64 KiB.
+    for length in [[0xff, 0xff, 0xff], [1, 0, 0]] {
+        let mut bytes = vec![22, 3, 1, 0x40, 0, 1];
+        bytes.extend_from_slice(&length);
+        let refused = (Err(TlsError::TooLarge), alert(Alert::ILLEGAL_PARAMETER));
+        assert_eq!(answer(&bytes, 1), refused);
+        bytes.extend_from_slice(&[0; 0x4000 - 4]);
+        assert_eq!(answer(&bytes, 4096), refused);
+    }
 }
 
-/// Pieces of a message make work with the square of their number, in rustls.
-#[test]
-fn a_handshake_in_crumbs_meets_a_limit() {
-    // One byte of a ClientHello of 60 kB in each record.
-    let mut bytes = vec![22, 3, 1, 0, 4, 1, 0, 0xea, 0x60];
-    for _ in 0..60_000 {
-        bytes.extend_from_slice(&[22, 3, 1, 0, 1, 0]);
-    }
-    for step in [1000, 16 * 1024, 1 << 20] {
-        let (_, server, _) = localhost();
-        let mut session = TlsSession::server(&server).unwrap();
-        let mut taken = 0;
-        let mut wire = bytes.clone();
-        let refused = wire.chunks_mut(step).find_map(|piece| {
-            taken += piece.len();
-            session.receive(piece, &mut Vec::new(), &mut Vec::new()).err()
-        });
-        assert_eq!(refused, Some(TlsError::TooLarge));
-        assert!(taken <= 20_000.max(2 * step), "{taken} bytes were taken in steps of {step}");
-    }
-    let started = std::time::Instant::now();
-    assert_eq!(answer(&bytes, 1 << 20).0, Err(TlsError::TooLarge));
-    assert!(started.elapsed() < std::time::Duration::from_millis(500), "it took {:?}", started.elapsed());
-}
-
-#[test]
-fn a_large_hello_is_taken_in_any_pieces() {
-    // ALPN with some eight kilobytes of protocols.
-    let protocols: Vec<String> = (0..200).map(|number| format!("protocol-{number:030}")).collect();
+/// The configurations of a server and of a client whose hello has so many bytes of ALPN.
+fn talkative(bytes: usize) -> (TlsServerConfig, TlsClientConfig) {
+    let protocols: Vec<String> = (0..bytes / 100).map(|number| format!("protocol-{number:090}")).collect();
     let mut protocols: Vec<&str> = protocols.iter().map(String::as_str).collect();
     protocols.push("http/1.1");
     let (authority, server, _) = localhost();
     let client =
         TlsClientConfig::builder().roots_pem(authority.pem.as_bytes()).alpn(&protocols).build().unwrap();
-    for step in [1, 100, 5000, 1 << 20] {
+    (server, client)
+}
+
+#[test]
+fn a_large_hello_is_taken_in_any_pieces() {
+    for bytes in [8_000, 14_900, 17_000, 60_000] {
+        let (server, client) = talkative(bytes);
+        for step in [1, 100, 5000, 1 << 20] {
+            let mut pair = Pair::new(&server, &client, "localhost");
+            assert!(pair.to_server.len() > bytes);
+            pair.step = step;
+            pair.settle().unwrap();
+            assert_eq!(pair.server.alpn(), Some(&b"http/1.1"[..]));
+        }
+    }
+}
+
+/// The payload of handshake records, in records of so many bytes.
+fn refragment(records: &[u8], fragment: usize) -> Vec<u8> {
+    let (mut message, mut rest) = (Vec::new(), records);
+    while let [22, 3, _, high, low, more @ ..] = rest {
+        let (payload, after) = more.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+        message.extend_from_slice(payload);
+        rest = after;
+    }
+    assert!(rest.is_empty());
+    let mut out = Vec::new();
+    for piece in message.chunks(fragment) {
+        out.extend_from_slice(&[22, 3, 1, (piece.len() >> 8) as u8, piece.len() as u8]);
+        out.extend_from_slice(piece);
+    }
+    out
+}
+
+// RFC 8446 section 5.1: a message may be cut into records of any length, also of one byte, and of 2^14.
+#[test]
+fn a_hello_is_taken_in_records_of_any_length() {
+    for (bytes, fragments) in
+        [(1_000, [1, 2, 300]), (10_000, [1, 100, 16_384]), (60_000, [1, 16_383, 16_384])]
+    {
+        let (server, client) = talkative(bytes);
+        for fragment in fragments {
+            let mut pair = Pair::new(&server, &client, "localhost");
+            pair.to_server = refragment(&pair.to_server, fragment);
+            pair.settle().unwrap();
+            assert_eq!(pair.server.state(), TlsState::Open);
+        }
+    }
+}
+
+// One record that is as long as a record may be.
+#[test]
+fn a_hello_of_one_full_record_is_taken() {
+    let (server, client) = talkative(14_000);
+    let long = Pair::new(&server, &client, "localhost").to_server.len();
+    for record_bytes in [16_380, 16_383, 16_384] {
+        // One more protocol, which fills the record: its length is a byte, and 5 are the record's header.
+        let (authority, server, _) = localhost();
+        let mut missing = record_bytes + 5 - long;
+        let mut protocols: Vec<String> = (0..140).map(|number| format!("protocol-{number:090}")).collect();
+        while missing > 0 {
+            let taken = if missing > 201 { 200 } else { missing };
+            protocols.push("x".repeat(taken - 1));
+            missing -= taken;
+        }
+        let mut protocols: Vec<&str> = protocols.iter().map(String::as_str).collect();
+        protocols.push("http/1.1");
+        let client =
+            TlsClientConfig::builder().roots_pem(authority.pem.as_bytes()).alpn(&protocols).build().unwrap();
         let mut pair = Pair::new(&server, &client, "localhost");
-        pair.step = step;
+        pair.to_server = refragment(&pair.to_server, 16_384);
+        assert_eq!(pair.to_server.len(), record_bytes + 5);
         pair.settle().unwrap();
-        assert_eq!(pair.server.alpn(), Some(&b"http/1.1"[..]));
+        assert_eq!(pair.server.state(), TlsState::Open);
     }
 }
 

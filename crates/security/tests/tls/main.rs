@@ -8,6 +8,7 @@ mod mutual;
 mod names;
 mod openssl;
 mod pair;
+mod records;
 mod reload;
 mod resumption;
 mod session;

@@ -1,13 +1,13 @@
 //! Which certificate a client is shown: by name, by what it can verify; challenges of an ACME server.
 
 use gimmal_security::tls::{
-    CertifiedKey, KeyAlgorithm, TlsClientConfig, TlsConfigError, TlsError, TlsServerConfig,
+    Alert, CertifiedKey, KeyAlgorithm, TlsClientConfig, TlsConfigError, TlsError, TlsServerConfig,
 };
 use rustls::{AlertDescription, CipherSuite, ClientConfig, version};
 
 use crate::authority::{Authority, Leaf};
 use crate::clients::{RustlsClient, client_of, tls12_client};
-use crate::pair::{Fault, Pair};
+use crate::pair::{Fault, Pair, localhost};
 
 fn subject_of(pair: &Pair) -> String {
     let der = pair.client.peer_certificates().next().unwrap();
@@ -200,6 +200,33 @@ fn an_acme_server_is_shown_the_challenge_and_nobody_else_is() {
     let browser = TlsClientConfig::builder().roots_pem(authority.pem.as_bytes()).build().unwrap();
     assert_eq!(subject_of(&Pair::connect(&server, &browser, "example.org").unwrap()), "renewed");
     assert_eq!(server.certificates().len(), 1);
+}
+
+// RFC 7301 section 3.2.
+#[test]
+fn an_acme_server_at_a_server_without_acme_meets_no_application_protocol() {
+    let (authority, server, _) = localhost();
+    let offering = |protocols: &[&str]| {
+        TlsClientConfig::builder().roots_pem(authority.pem.as_bytes()).alpn(protocols).build().unwrap()
+    };
+    for protocols in [&["acme-tls/1"][..], &["h2"], &["h2", "acme-tls/1"]] {
+        let mut pair = Pair::new(&server, &offering(protocols), "localhost");
+        assert_eq!(pair.settle(), Err(Fault::Server(TlsError::NoApplicationProtocol)), "{protocols:?}");
+        let alert = Err(Fault::Client(TlsError::AlertReceived(Alert::NO_APPLICATION_PROTOCOL)));
+        assert_eq!(pair.deliver_alert(), alert, "{protocols:?}");
+    }
+    let both = ["acme-tls/1", "http/1.1"];
+    let pair = Pair::connect(&server, &offering(&both), "localhost").unwrap();
+    assert_eq!(pair.server.alpn(), Some(&b"http/1.1"[..]));
+
+    // With ACME, too, a client that speaks HTTP is no ACME server (RFC 8737 section 3).
+    let server = TlsServerConfig::builder()
+        .certificate(authority.issue(&Leaf::server(&["localhost"])).key())
+        .acme_challenges()
+        .build()
+        .unwrap();
+    let pair = Pair::connect(&server, &offering(&both), "localhost").unwrap();
+    assert_eq!((pair.server.alpn(), pair.server.is_acme_challenge()), (Some(&b"http/1.1"[..]), false));
 }
 
 #[test]
