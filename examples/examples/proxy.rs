@@ -29,6 +29,9 @@ struct Options {
     /// Take those `https` servers alone whose certificates an authority in this PEM file has issued.
     #[arg(long)]
     roots: Option<PathBuf>,
+    /// The name of this proxy in Via, in place of a random one.
+    #[arg(long)]
+    via: Option<String>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -46,6 +49,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if let Some(roots) = options.roots {
         proxy = proxy.tls(TlsClientConfig::builder().roots_file(roots).build()?);
+    }
+    if let Some(via) = options.via {
+        proxy = proxy.via(&via)?;
     }
     // How much may be sent is for the upstreams to say.
     let app = App::new().fallback(proxy).body_limit(u64::MAX);

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use gimmal::client::{Client, ClientError, ClientOptions, Phase};
 use gimmal::test::TestServer;
 use gimmal::{
-    Address, App, Backend, Body, BodyError, Chunk, HeaderMap, HeaderValue, Method, Path, Redirect, Request,
-    Response, Server, StatusCode, header, post,
+    Address, App, Backend, Body, BodyError, Chunk, HeaderMap, HeaderValue, IntoResponse as _, Method, Path,
+    Redirect, Request, Response, ResponseBodyError, Server, State, StatusCode, header, post,
 };
 use gimmal_tests::peers::{answering, noise, read_head, server};
-use gimmal_tests::{echo_after_upgrade, on_a_core};
+use gimmal_tests::{echo_after_upgrade, on_a_core, on_both};
 
 fn start(app: App) -> (String, TestServer) {
     let server = TestServer::start(app).unwrap();
@@ -209,8 +209,16 @@ fn a_body_that_is_cut_off_or_malformed_never_seems_whole() {
             async move {
                 let client = Client::new();
                 let error = client.get(&url).send().await.unwrap().bytes(100).await.unwrap_err();
-                assert_eq!(matches!(error, BodyError::Malformed(_)), malformed, "{error}");
-                assert_eq!(matches!(error, BodyError::Incomplete), !malformed, "{error}");
+                assert_eq!(
+                    matches!(error, BodyError::Response(ResponseBodyError::Malformed(_))),
+                    malformed,
+                    "{error}"
+                );
+                assert_eq!(
+                    matches!(error, BodyError::Response(ResponseBodyError::Incomplete)),
+                    !malformed,
+                    "{error}"
+                );
                 assert_eq!(client.idle_connections(), 0);
             }
         });
@@ -341,12 +349,13 @@ fn each_time_out_is_kept() {
             let error = client.get(format!("{url}/never")).send().await.unwrap_err();
             assert!(matches!(error, ClientError::TimedOut(Phase::Head)), "{error}");
             let error = client.get(format!("{url}/half")).send().await.unwrap().bytes(100).await.unwrap_err();
-            assert!(matches!(error, BodyError::TimedOut), "{error}");
+            assert!(matches!(error, BodyError::Response(ResponseBodyError::TimedOut)), "{error}");
             let client = Client::new();
             let error = client.get(format!("{url}/never")).with_timeout(short).send().await.unwrap_err();
             assert!(matches!(error, ClientError::TimedOut(Phase::Head)), "{error}");
             let half = client.get(format!("{url}/half")).with_timeout(short).send().await.unwrap();
-            assert!(matches!(half.bytes(100).await.unwrap_err(), BodyError::TimedOut));
+            let error = half.bytes(100).await.unwrap_err();
+            assert!(matches!(error, BodyError::Response(ResponseBodyError::TimedOut)), "{error}");
             // A server that takes nothing.
             let client = Client::with_options(ClientOptions { pause: short, ..Default::default() });
             let endless = futures_util::stream::repeat_with(|| Ok(Chunk::from(&[0_u8; 65_536][..])));
@@ -530,6 +539,156 @@ fn a_head_that_comes_byte_by_byte_is_read() {
             assert_eq!(response.bytes(10).await.unwrap(), "ok");
             let host = url.strip_prefix("http://").unwrap();
             assert_eq!(*seen.lock().unwrap(), format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n"));
+        }
+    });
+}
+
+#[test]
+fn a_time_out_holds_for_all_redirects_together() {
+    let app = App::new().get("/hop/{n}", async |Path(n): Path<u32>| {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if n > 0 {
+            Redirect::temporary(format!("/hop/{}", n - 1)).into_response()
+        } else {
+            "there".into_response()
+        }
+    });
+    let (url, _server) = start(app);
+    on_a_core(move || {
+        let url = url.clone();
+        async move {
+            let client = Client::with_options(ClientOptions { redirects_max: 255, ..Default::default() });
+            // No hop takes so long, but all together take several times as long.
+            let request = client.get(format!("{url}/hop/100")).with_timeout(Duration::from_secs(2));
+            let error = request.send().await.unwrap_err();
+            assert!(matches!(error, ClientError::TimedOut(_)), "{error}");
+            let whole = client.get(format!("{url}/hop/2")).with_timeout(Duration::from_secs(15));
+            assert_eq!(whole.send().await.unwrap().bytes(10).await.unwrap(), "there");
+        }
+    });
+}
+
+#[test]
+fn what_another_server_did_wrong_is_not_the_clients_fault() {
+    let (url, _) = server(|mut stream| {
+        let head = read_head(&mut stream);
+        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        let answer: &[u8] = match path.as_str() {
+            "/cut" => b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
+            "/malformed" => b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhelloX\r\n",
+            "/long" => b"HTTP/1.1 200 OK\r\ncontent-length: 101\r\n\r\n",
+            "/long-here" => &[b"HTTP/1.1 200 OK\r\ncontent-length: 101\r\n\r\n", &[b'x'; 101][..]].concat(),
+            "/no-json" => b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{]",
+            "/no-http" => b"nonsense\r\n\r\n",
+            "/slow" => b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n",
+            _ => b"",
+        };
+        stream.write_all(answer).unwrap();
+        if path == "/slow" {
+            std::thread::sleep(Duration::from_secs(2));
+        }
+    });
+    async fn bytes(client: &Client, url: String) -> Result<usize, gimmal::Error> {
+        Ok(client.get(url).send().await?.bytes(100).await?.len())
+    }
+    async fn body(client: &Client, url: String) -> Result<usize, gimmal::Error> {
+        Ok(client.get(url).send().await?.into_body().collect(100).await?.len())
+    }
+    async fn chunks(client: &Client, url: String) -> Result<usize, gimmal::Error> {
+        let mut response = client.get(url).send().await?;
+        response.body_mut().set_limit(100);
+        let mut len = 0;
+        while let Some(chunk) = response.body_mut().chunk().await {
+            len += chunk?.len();
+        }
+        Ok(len)
+    }
+    async fn json(client: &Client, url: String) -> Result<usize, gimmal::Error> {
+        Ok(client.get(url).send().await?.json::<Vec<u8>>(100).await?.len())
+    }
+    let app = || {
+        let client = || {
+            let pause = Duration::from_millis(200);
+            Client::with_options(ClientOptions { pause, ..Default::default() })
+        };
+        let url = url.clone();
+        App::new().state_per_core(client).get(
+            "/{how}/{what}",
+            async move |client: State<Client>, Path((how, what)): Path<(String, String)>| {
+                let url = format!("{url}/{what}");
+                let read = match how.as_str() {
+                    "bytes" => bytes(&client, url).await,
+                    "body" => body(&client, url).await,
+                    "chunks" => chunks(&client, url).await,
+                    _ => json(&client, url).await,
+                };
+                read.map(|len| len.to_string())
+            },
+        )
+    };
+    on_both(app, |server| {
+        for how in ["bytes", "body", "chunks", "json"] {
+            for (what, status) in [
+                ("cut", 502),
+                ("malformed", 502),
+                ("long", 502),
+                ("long-here", 502),
+                ("no-http", 502),
+                ("closed", 502),
+                ("slow", 504),
+            ] {
+                let response = server.get(&format!("/{how}/{what}")).send().unwrap();
+                assert_eq!(response.status().as_u16(), status, "{how} {what}: {}", response.text());
+            }
+        }
+        assert_eq!(server.get("/json/no-json").send().unwrap().status(), 502);
+    });
+}
+
+#[test]
+fn interim_responses_without_end_are_an_error() {
+    for fields in ["", "link: </x>\r\n"] {
+        let (url, _) = server(move |mut stream| {
+            read_head(&mut stream);
+            while write!(stream, "HTTP/1.1 103 Early\r\n{fields}\r\n").is_ok() {}
+        });
+        on_a_core(move || {
+            let url = url.clone();
+            async move {
+                let client = Client::new();
+                let error = client.get(&url).send().await.unwrap_err();
+                assert!(matches!(error, ClientError::TooManyInterim), "{error}");
+                // Nor while the request still goes out.
+                let waits = futures_util::stream::pending();
+                let error = client.post(&url).with_body(Body::stream(waits)).send().await.unwrap_err();
+                assert!(matches!(error, ClientError::TooManyInterim), "{error}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_switch_to_a_protocol_that_was_not_asked_for_is_refused() {
+    let (url, _) = server(|mut stream| {
+        let head = read_head(&mut stream);
+        let taken = head.lines().find_map(|line| line.strip_prefix("x-take: ")).unwrap().to_owned();
+        write!(stream, "HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: {taken}\r\n\r\n").unwrap();
+    });
+    on_a_core(move || {
+        let url = url.clone();
+        async move {
+            for (taken, is_fine) in
+                [("b/1", true), ("B/1", true), ("a, b/1", true), ("c", false), ("b", false), ("a, c", false)]
+            {
+                let request = Client::new()
+                    .get(&url)
+                    .with_header(header::CONNECTION, HeaderValue::from_static("upgrade"))
+                    .with_header(header::UPGRADE, HeaderValue::from_static("a, b/1"))
+                    .with_header("x-take".parse().unwrap(), HeaderValue::from_static(taken));
+                let switched = request.send().await;
+                assert_eq!(switched.is_ok(), is_fine, "{taken}");
+                assert!(is_fine || matches!(switched.unwrap_err(), ClientError::UnaskedUpgrade));
+            }
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,6 +16,7 @@ use gimmal::{
 };
 use gimmal_tests::peers::{Client, noise, read_head, server};
 use gimmal_tests::proxies::{proxied, proxied_by, show, upstream};
+use gimmal_tests::{eventually, on_both};
 
 /// A URL that nobody listens on.
 fn nobody() -> String {
@@ -29,13 +30,14 @@ async fn mirror(mut request: Request) -> Response {
 #[test]
 fn the_upstream_sees_what_was_asked_and_by_whom() {
     let upstream = upstream(App::new().fallback(show));
-    proxied(&[upstream.url()], |server| {
+    let proxy = || Proxy::new([upstream.url()]).unwrap().via("edge").unwrap();
+    proxied_by(proxy, |server| {
         let request =
             server.post("/a%2Fb/%61?x=%20y&z").header("cookie", "a=1").header("x-forwarded-for", "evil");
         let request = request.header("connection", "x-secret").header("x-secret", "1").body("body");
         let response = request.send().unwrap();
         assert_eq!(response.status(), 200);
-        assert_eq!(response.header("via"), Some("1.1 gimmal"));
+        assert_eq!(response.header("via"), Some("1.1 edge"));
         assert_eq!(response.header("content-type"), Some("text/plain; charset=utf-8"));
         let mut lines: Vec<_> = response.text().lines().collect();
         assert_eq!((lines.remove(0), lines.pop()), ("POST /a%2Fb/%61?x=%20y&z", Some("body")));
@@ -45,7 +47,7 @@ fn the_upstream_sees_what_was_asked_and_by_whom() {
             "cookie: a=1",
             "forwarded: for=127.0.0.1;host=\"localhost\";proto=http",
             "host: localhost",
-            "via: 1.1 gimmal",
+            "via: 1.1 edge",
             "x-forwarded-for: 127.0.0.1",
             "x-forwarded-host: localhost",
             "x-forwarded-proto: http",
@@ -226,30 +228,153 @@ fn a_safe_request_is_sent_again_when_its_connection_breaks_and_others_are_not() 
     assert!(connections.load(Ordering::SeqCst) > 0);
 }
 
+/// An upstream that answers on each connection as `answer` says for its head.
+fn answers(answer: impl Fn(&str) -> &'static str + Send + Sync + 'static) -> (String, Arc<AtomicUsize>) {
+    server(move |mut stream| {
+        loop {
+            let head = read_head(&mut stream);
+            if head.is_empty() || stream.write_all(answer(&head).as_bytes()).is_err() {
+                return;
+            }
+            if answer(&head).is_empty() {
+                return;
+            }
+        }
+    })
+}
+
+const FINE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine";
+
 #[test]
-fn an_upstream_that_fails_again_and_again_is_left_alone_for_a_while() {
+fn an_upstream_that_fails_where_others_answer_is_left_alone_and_comes_back() {
     let works = Arc::new(AtomicBool::new(false));
     let look = Arc::clone(&works);
-    let (url, connections) = server(move |mut stream| {
-        read_head(&mut stream);
-        if look.load(Ordering::SeqCst) {
-            stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").unwrap();
-        }
+    let (breaks_off, connections) = answers(move |_| {
+        if look.load(Ordering::SeqCst) { "HTTP/1.1 203 OK\r\ncontent-length: 0\r\n\r\n" } else { "" }
     });
+    let (fine, _) = answers(|_| FINE);
     proxied_by(
-        || Proxy::new([&url]).unwrap().fail_after(2, Duration::from_millis(300)),
+        || Proxy::new([&breaks_off, &fine]).unwrap().fail_after(2, Duration::from_secs(3)),
         |server| {
             works.store(false, Ordering::SeqCst);
             let before = connections.load(Ordering::SeqCst);
-            let statuses = [(); 4].map(|()| server.get("/").send().unwrap().status().as_u16());
-            assert_eq!(statuses, [502, 502, 503, 503]);
-            assert_eq!(connections.load(Ordering::SeqCst) - before, 2);
+            for n in 0..100 {
+                assert_eq!(server.get(&format!("/{n}")).send().unwrap().text(), "fine");
+            }
+            // Two failures, and what few requests have tried since.
+            let tries = connections.load(Ordering::SeqCst) - before;
+            assert!((2..20).contains(&tries), "{tries}");
             works.store(true, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(350));
-            assert_eq!(server.get("/").send().unwrap().text(), "ok");
-            assert_eq!(server.get("/").send().unwrap().text(), "ok");
+            eventually("it is asked again", || server.get("/").send().unwrap().status() == 203);
+            let statuses: HashSet<_> =
+                (0..4).map(|_| server.get("/").send().unwrap().status().as_u16()).collect();
+            assert_eq!(statuses, HashSet::from([200, 203]));
         },
     );
+}
+
+#[test]
+fn bad_requests_of_one_client_take_no_upstream_from_the_others() {
+    // What a handler that breaks off, or answers nonsense, looks like from here.
+    let answer = |head: &str| match head.split(' ').nth(1).unwrap_or_default() {
+        path if path.starts_with("/drop") => "",
+        path if path.starts_with("/nonsense") => "nonsense\r\n\r\n",
+        path if path.starts_with("/cut") => "HTTP/1.1 200 OK\r\ncontent-le",
+        _ => FINE,
+    };
+    for count in [1, 3] {
+        let upstreams: Vec<_> = (0..count).map(|_| answers(answer)).collect();
+        let urls: Vec<_> = upstreams.iter().map(|(url, _)| url.clone()).collect();
+        proxied(&urls, |server| {
+            for path in ["/drop", "/nonsense", "/drop?", "/drop?1", "/drop?2", "/drop?3"] {
+                for _ in 0..3 {
+                    for method in [Method::GET, Method::POST] {
+                        assert_eq!(server.request(method, path).send().unwrap().status(), 502, "{path}");
+                    }
+                }
+            }
+            let asked = |index: usize| upstreams[index].1.load(Ordering::SeqCst);
+            let before: Vec<_> = (0..count).map(asked).collect();
+            for _ in 0..30 {
+                assert_eq!(server.get("/").send().unwrap().text(), "fine");
+            }
+            assert!((0..count).all(|index| asked(index) > before[index]), "each was asked again");
+        });
+    }
+}
+
+#[test]
+fn a_page_that_one_upstream_cannot_make_does_not_take_it_out() {
+    let (breaks_off, asked) =
+        answers(
+            |head| if head.contains(" /page") { "" } else { "HTTP/1.1 203 OK\r\ncontent-length: 0\r\n\r\n" },
+        );
+    let (fine, _) = answers(|_| FINE);
+    proxied(&[breaks_off, fine], |server| {
+        let before = asked.load(Ordering::SeqCst);
+        for n in 0..20 {
+            assert_eq!(server.get(&format!("/page?{n}")).send().unwrap().text(), "fine");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst) - before, 10, "each second request begins there");
+        let statuses: HashSet<_> =
+            (0..4).map(|_| server.get("/").send().unwrap().status().as_u16()).collect();
+        assert_eq!(statuses, HashSet::from([200, 203]));
+    });
+}
+
+#[test]
+fn an_upstream_that_restarts_is_used_again_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    proxied(&[format!("http://{address}")], |server| {
+        for n in 0..20 {
+            assert_eq!(server.get(&format!("/{n}")).send().unwrap().status(), 502);
+        }
+        let listener = TcpListener::bind(address).unwrap();
+        let serving = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            read_head(&mut stream);
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\nback")
+                .unwrap();
+        });
+        assert_eq!(server.get("/").send().unwrap().text(), "back");
+        serving.join().unwrap();
+    });
+}
+
+#[test]
+fn kept_connections_that_were_closed_say_nothing_of_an_upstream() {
+    // Each closes a connection at its second request: what a restart looks like to requests on kept connections.
+    const EACH: usize = 20;
+    let upstreams = [(), ()].map(|()| {
+        let gate = std::sync::Barrier::new(EACH);
+        server(move |mut stream| {
+            read_head(&mut stream);
+            gate.wait();
+            stream.write_all(FINE.as_bytes()).unwrap();
+            read_head(&mut stream);
+        })
+    });
+    let asked = || upstreams.each_ref().map(|(_, connections)| connections.load(Ordering::SeqCst));
+    proxied(&upstreams.each_ref().map(|(url, _)| url), |server| {
+        let all_at_once = || {
+            let before = asked();
+            std::thread::scope(|scope| {
+                for _ in 0..2 * EACH {
+                    scope.spawn(|| assert_eq!(server.get("/").send().unwrap().text(), "fine"));
+                }
+            });
+            let after = asked();
+            [after[0] - before[0], after[1] - before[1]]
+        };
+        assert_eq!(all_at_once(), [EACH, EACH]);
+        for n in 0..2 * EACH {
+            assert_eq!(server.post(&format!("/{n}")).send().unwrap().status(), 502);
+        }
+        assert_eq!(all_at_once(), [EACH, EACH], "both are still asked");
+    });
 }
 
 #[test]
@@ -453,4 +578,192 @@ fn pythons_server_is_served_as_it_serves() {
         let same = server.get("/page.html").header("if-modified-since", &modified).send().unwrap();
         assert_eq!(same.status(), 304);
     });
+}
+
+#[test]
+fn head_tells_no_length_that_the_upstream_does_not_tell() {
+    let (url, _) = answers(|head| match head.split(' ').nth(1).unwrap_or_default() {
+        "/chunked" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+        "/coded" => "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n",
+        "/untold" => "HTTP/1.1 200 OK\r\n\r\n",
+        "/old" => "HTTP/1.0 200 OK\r\n\r\n",
+        "/none" => "HTTP/1.1 404 Not Found\r\n\r\n",
+        _ => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+    });
+    proxied(&[url], |server| {
+        let mut client = Client::connect(server.address());
+        for path in ["/chunked", "/coded", "/untold", "/old", "/none"] {
+            client.send(format!("HEAD {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
+            let head = client.head();
+            assert!(!head.contains("content-length"), "{path}: {head}");
+        }
+        client.send("HEAD /empty HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert!(client.head().contains("content-length: 0\r\n"));
+        client.send("HEAD /chunked HTTP/1.0\r\nhost: a\r\n\r\n");
+        let head = client.head();
+        assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
+    });
+}
+
+#[test]
+fn a_request_without_host_goes_on_with_that_of_the_upstream() {
+    let upstream = upstream(App::new().fallback(show));
+    let host = upstream.url().replace("http://", "host: ");
+    proxied(&[nobody(), upstream.url()], |server| {
+        for _ in 0..2 {
+            let mut client = Client::connect(server.address());
+            client.send("GET /x HTTP/1.0\r\n\r\n");
+            assert!(client.head().starts_with("HTTP/1.1 200"));
+            let shown = String::from_utf8(client.rest()).unwrap();
+            assert!(shown.contains(&format!("{host}\n")), "{shown}");
+        }
+        let mut client = Client::connect(server.address());
+        client.send("GET /x HTTP/1.0\r\nhost: own\r\n\r\n");
+        client.head();
+        assert!(String::from_utf8(client.rest()).unwrap().contains("host: own\n"));
+    });
+}
+
+#[test]
+fn max_forwards_ends_here_or_is_counted_down() {
+    let upstream = upstream(App::new().fallback(show));
+    proxied(&[upstream.url()], |server| {
+        let ask = |method, value| server.request(method, "/v").header("max-forwards", value).send().unwrap();
+        let seen = upstream.handle().counters().opened;
+        let answer = ask(Method::OPTIONS, "0");
+        assert_eq!((answer.status().as_u16(), answer.bytes().len()), (200, 0));
+        assert!(answer.header("allow").unwrap().contains("GET"));
+        assert_eq!(ask(Method::OPTIONS, "many").status(), 400);
+        assert_eq!(upstream.handle().counters().opened, seen, "the upstream was not asked");
+        assert!(ask(Method::OPTIONS, "5").text().contains("max-forwards: 4\n"));
+        assert!(ask(Method::GET, "0").text().contains("max-forwards: 0\n"), "for these it means nothing");
+    });
+}
+
+#[test]
+fn an_upgrade_in_http_1_0_or_beside_a_body_is_ignored() {
+    let upstream = upstream(App::new().fallback(show));
+    proxied(&[upstream.url()], |server| {
+        for request in [
+            "GET /w HTTP/1.0\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+            "POST /w HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: websocket\r\ncontent-length: 2\r\n\r\nhi",
+            "GET /w HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: websocket\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+        ] {
+            let mut client = Client::connect(server.address());
+            client.send(request);
+            assert!(client.head().starts_with("HTTP/1.1 200"));
+            let shown = String::from_utf8(client.rest()).unwrap();
+            assert!(!shown.contains("upgrade"), "{shown}");
+        }
+    });
+}
+
+#[test]
+fn a_switch_that_nobody_asked_for_is_502_and_426_says_what_it_wants() {
+    let (url, _) = answers(|head| match head.split(' ').nth(1).unwrap_or_default() {
+        "/other" => "HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n",
+        "/required" => {
+            "HTTP/1.1 426 Upgrade Required\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n\r\n"
+        }
+        _ => FINE,
+    });
+    proxied(&[url], |server| {
+        let asks = "connection: upgrade\r\nupgrade: websocket\r\n";
+        for fields in ["", asks] {
+            let mut client = Client::connect(server.address());
+            client.send(format!("GET /other HTTP/1.1\r\nhost: a\r\n{fields}\r\n"));
+            assert!(client.head().starts_with("HTTP/1.1 502"), "{fields}");
+        }
+        let mut client = Client::connect(server.address());
+        client.send(format!("GET /other HTTP/1.0\r\nhost: a\r\n{asks}\r\n"));
+        assert!(client.head().starts_with("HTTP/1.1 502"));
+        let response = server.get("/required").send().unwrap();
+        assert_eq!((response.status().as_u16(), response.header("upgrade")), (426, Some("websocket")));
+        assert_eq!(response.header("connection"), Some("upgrade"));
+    });
+}
+
+#[test]
+fn interim_responses_pass_in_order_and_only_to_those_who_know_them() {
+    const HINTED: &str = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\nconnection: x-own\r\nx-own: 1\r\n\r\n\
+        HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n\
+        HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine";
+    let (url, _) = answers(|_| HINTED);
+    let app =
+        || App::new().get("/own", async || "own").fallback(Proxy::new([&url]).unwrap().via("edge").unwrap());
+    on_both(app, |server| {
+        let mut client = Client::connect(server.address());
+        // What was asked before is answered before.
+        client.send("GET /own HTTP/1.1\r\nhost: a\r\n\r\nGET /x HTTP/1.1\r\nhost: a\r\n\r\nGET /own HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert!(client.head().starts_with("HTTP/1.1 200"));
+        client.expect("own");
+        let hints = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\nvia: 1.1 edge\r\n\r\n";
+        let processing = "HTTP/1.1 102 Processing\r\nvia: 1.1 edge\r\n\r\n";
+        client.expect(hints);
+        client.expect(processing);
+        assert!(client.head().starts_with("HTTP/1.1 200"));
+        client.expect("fine");
+        assert!(client.head().starts_with("HTTP/1.1 200"));
+        client.expect("own");
+        // While the request still goes out.
+        client.send("POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nha");
+        client.expect(hints);
+        client.expect(processing);
+        let mut old = Client::connect(server.address());
+        old.send("GET /x HTTP/1.0\r\nhost: a\r\n\r\n");
+        assert!(old.head().starts_with("HTTP/1.1 200"));
+        assert_eq!(old.rest(), b"fine");
+    });
+}
+
+#[test]
+fn a_proxy_whose_upstream_leads_back_to_it_asks_once() {
+    let proxy = Arc::new(std::sync::Mutex::new(None));
+    let back = Arc::clone(&proxy);
+    let (url, connections) = server(move |from| {
+        let to = TcpStream::connect(back.lock().unwrap().unwrap()).unwrap();
+        let (mut answers, mut takes) = (to.try_clone().unwrap(), from.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut answers, &mut takes));
+        let _ = std::io::copy(&mut &from, &mut &to);
+    });
+    proxied(&[url], |server| {
+        *proxy.lock().unwrap() = Some(server.address());
+        let before = connections.load(Ordering::SeqCst);
+        assert_eq!(server.get("/").send().unwrap().status(), 508);
+        assert_eq!(connections.load(Ordering::SeqCst) - before, 1);
+    });
+}
+
+#[test]
+fn options_for_the_whole_server_stay_so() {
+    let (url, _) = answers(|head| match head.split(' ').nth(1).unwrap_or_default() {
+        "*" => "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwhole",
+        "/" => "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nroot",
+        _ => FINE,
+    });
+    proxied(&[url], |server| {
+        for (target, expected) in [("http://a", "whole"), ("http://a/", "root"), ("http://a?x", "fine")] {
+            let mut client = Client::connect(server.address());
+            client.send(format!("OPTIONS {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"));
+            client.head();
+            assert_eq!(String::from_utf8(client.rest()).unwrap(), expected, "{target}");
+        }
+    });
+}
+
+#[test]
+fn a_request_that_comes_back_is_a_loop_and_a_chain_is_none() {
+    let upstream = upstream(App::new().fallback(show));
+    let inner = TestServer::start(App::new().fallback(Proxy::new([upstream.url()]).unwrap())).unwrap();
+    proxied_by(
+        || Proxy::new([inner.url()]).unwrap().via("edge").unwrap(),
+        |server| {
+            let shown = server.get("/").send().unwrap();
+            assert_eq!((shown.status().as_u16(), shown.text().matches("via: 1.1 ").count()), (200, 2));
+            for via in ["1.1 edge", "1.0 a, 1.1 Edge (ours)"] {
+                assert_eq!(server.get("/").header("via", via).send().unwrap().status(), 508, "{via}");
+            }
+            assert_eq!(server.get("/").header("via", "1.1 edge-2").send().unwrap().status(), 200);
+        },
+    );
 }

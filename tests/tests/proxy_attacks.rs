@@ -10,6 +10,7 @@ use gimmal::proxy::Proxy;
 use gimmal::{App, Request};
 use gimmal_tests::peers::{Client, answering, read_head, server};
 use gimmal_tests::proxies::{proxied, proxied_by, show, upstream};
+use gimmal_tests::{eventually, on_both};
 
 #[test]
 fn smuggling_by_premature_upgrade() {
@@ -173,5 +174,44 @@ fn a_request_body_that_is_cut_off_is_never_whole_for_the_upstream() {
             assert!(!client.rest().starts_with(b"HTTP/1.1 200"));
         }
         assert_eq!(whole.load(Ordering::SeqCst), 0);
+    });
+}
+
+#[test]
+fn response_queue_poisoning_by_bytes_that_came_while_nothing_was_asked() {
+    // What it says unasked lies on the kept connection when the next request comes.
+    let (url, said) = {
+        let said = Arc::new(AtomicUsize::new(0));
+        let note = Arc::clone(&said);
+        let (url, _) = server(move |mut stream| {
+            while !read_head(&mut stream).is_empty() {
+                if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(30));
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nLEAKED");
+                note.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        (url, said)
+    };
+    let app = || App::new().get("/own", async || "own").fallback(Proxy::new([&url]).unwrap());
+    on_both(app, |server| {
+        // As many as a task may do at one go with sockets that are always ready, and some more and fewer.
+        for before in [0, 1, 62, 63, 64, 65, 126, 127, 128, 191] {
+            let mut requests = "GET /own HTTP/1.1\r\nhost: a\r\n\r\n".repeat(before);
+            requests += "GET /proxied HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+            // The first one leaves a connection on which the upstream speaks unasked.
+            for requests in ["GET /proxied HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", &requests] {
+                let count = said.load(Ordering::SeqCst);
+                let mut client = Client::connect(server.address());
+                client.send(requests);
+                let all = String::from_utf8(client.rest()).unwrap();
+                let end = &all[all.len().saturating_sub(60)..];
+                assert!(end.ends_with("\r\n\r\nok"), "after {before}: {end}");
+                eventually("the upstream speaks unasked", || said.load(Ordering::SeqCst) > count);
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
     });
 }

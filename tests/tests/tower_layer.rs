@@ -10,6 +10,7 @@ use gimmal::tower::{AppService, layer};
 use gimmal::{
     App, Body, Chunk, HeaderMap, HeaderValue, Method, Path, Request, Response, StatusCode, http, post,
 };
+use gimmal_tests::on_both;
 use gimmal_tests::peers::noise;
 use tower::ServiceExt as _;
 use tower::limit::ConcurrencyLimitLayer;
@@ -48,6 +49,23 @@ fn a_layer_may_answer_in_the_handlers_place() {
     assert_eq!(response.header("access-control-allow-methods"), Some("*"));
     let response = server.post("/").header("origin", "https://a.example").send().unwrap();
     assert_eq!((response.text(), response.header("access-control-allow-origin")), ("posted", Some("*")));
+}
+
+#[test]
+fn head_tells_no_length_where_a_layer_answers_with_no_body() {
+    let answers = tower::layer::layer_fn(|_| {
+        tower::service_fn(async |_: http::Request<Body>| {
+            Ok::<_, Infallible>(http::Response::new(http_body_util::Empty::<gimmal::Bytes>::new()))
+        })
+    });
+    on_both(
+        || App::new().get("/", async || "never asked").with(layer(answers)),
+        |server| {
+            let response = server.head("/").send().unwrap();
+            assert_eq!((response.status().as_u16(), response.header("content-length")), (200, None));
+            assert_eq!(server.get("/").send().unwrap().header("content-length"), Some("0"));
+        },
+    );
 }
 
 #[tokio::test(flavor = "current_thread")]

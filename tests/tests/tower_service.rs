@@ -58,6 +58,27 @@ fn head_tells_the_length_that_get_has() {
 }
 
 #[test]
+fn head_tells_no_length_where_none_is_known() {
+    let ticks =
+        async || Body::from_stream(futures_util::stream::iter(["one", "two"].map(Ok::<_, Infallible>)));
+    axum(
+        || Router::new().route("/ticks", get(ticks)),
+        |server| {
+            let mut client = Client::connect(server.address());
+            for path in ["/ticks", "/nope"] {
+                client.send(format!("HEAD {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
+                let head = client.head();
+                assert!(!head.contains("content-length"), "{head}");
+            }
+            // And the connection goes on.
+            client.send("GET /ticks HTTP/1.0\r\nhost: a\r\n\r\n");
+            assert!(client.head().starts_with("HTTP/1.1 200"));
+            assert_eq!(client.rest(), b"onetwo");
+        },
+    );
+}
+
+#[test]
 fn gimmals_routes_come_before_the_service() {
     let app = || {
         let router = Router::new().fallback(async || "axum");

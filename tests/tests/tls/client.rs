@@ -9,7 +9,8 @@ use std::time::Duration;
 use gimmal::client::{Client, ClientError, ClientOptions, Phase};
 use gimmal::tls::{CertificateProblem, ClientAuth, TlsClientConfig, TlsError, TlsServerConfig};
 use gimmal::{
-    Address, App, Backend, Body, BodyError, Bytes, Chunk, HeaderValue, Path, Redirect, Request, header, post,
+    Address, App, Backend, Body, BodyError, Bytes, Chunk, HeaderValue, Path, Redirect, Request,
+    ResponseBodyError, header, post,
 };
 use gimmal_tests::{Authority, BACKENDS, Issued, echo_after_upgrade, on_a_core, pattern, server};
 
@@ -210,7 +211,7 @@ fn a_body_that_is_cut_off_by_somebody_on_the_way_never_seems_whole() {
             let whole = client.get(url(ends, "/")).send().await.unwrap().bytes(100).await.unwrap();
             assert_eq!(whole, "half of what");
             let cut = client.get(url(is_cut, "/")).send().await.unwrap().bytes(100).await;
-            assert!(matches!(cut, Err(BodyError::Incomplete)), "{cut:?}");
+            assert!(matches!(cut, Err(BodyError::Response(ResponseBodyError::Incomplete))), "{cut:?}");
             assert_eq!(client.idle_connections(), 0);
         }
     });

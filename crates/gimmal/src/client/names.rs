@@ -78,10 +78,9 @@ impl State {
         }
         self.known.retain(|_, known| is_current(known));
         if self.known.len() >= KEPT_MAX {
-            let ended = |(name, known): (&Box<str>, &watch::Receiver<Answer>)| {
-                known.borrow().as_ref().map(|outcome| (outcome.until, name.clone()))
-            };
-            if let Some((_, first)) = self.known.iter().filter_map(ended).min() {
+            let ended =
+                self.known.iter().filter_map(|(name, known)| Some((known.borrow().as_ref()?.until, name)));
+            if let Some(first) = ended.min().map(|(_, name)| name.clone()) {
                 self.known.remove(&first);
             }
         }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use gimmal_http::TargetForm;
 use gimmal_runtime::Core;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::Plan;
 use super::fields::{Forwards, Origin, count_forward, forward_request, forward_response};
+use super::health::RESPONSES_PER_FAILURE;
 use super::stable_hash::stable_hash;
 use super::tunnel::tunnel;
 use super::upstream::{Choice, Load, Upstream};
@@ -125,10 +127,10 @@ impl PerCore {
             match exchange(&self.client, &upstream.origin, &mut outgoing, &mut on_interim).await {
                 Ok(response) => {
                     self.plan.health.succeeded(index);
-                    // The request can be answered, so it was not its fault.
-                    failures.iter().filter(|failed| failed.sign == Sign::BadResponse).for_each(|failed| {
-                        self.note(failed, self.plan.health.failed(failed.index));
-                    });
+                    // The request can be answered, so it was hardly its fault.
+                    for failed in failures.iter().filter(|failed| failed.sign == Sign::BadResponse) {
+                        self.note_response(failed, &outgoing, RESPONSES_PER_FAILURE);
+                    }
                     return Ok(self.response(response, &outgoing.method, load));
                 }
                 Err(failed) => {
@@ -153,9 +155,7 @@ impl PerCore {
         }
         // All that failed in answering it are one failure, as it may be the request's own.
         if let Some(failed) = failures.iter().find(|failed| failed.sign == Sign::BadResponse) {
-            let path = outgoing.target.split('?').next().unwrap_or_default();
-            let path_hash = stable_hash(path.as_bytes());
-            self.note(failed, self.plan.health.response_failed(failed.index, path_hash));
+            self.note_response(failed, &outgoing, 1);
         }
         Err(match failures.pop() {
             Some(failed) => failed.into_error(),
@@ -166,6 +166,13 @@ impl PerCore {
     /// Tells whether a request has come through this proxy before (RFC 9110, section 7.6.3).
     fn comes_back(&self, request: &Request) -> bool {
         request.header_bytes("via").is_some() && self.plan.via.is_in(&request.to_header_map())
+    }
+
+    fn note_response(&self, failed: &Failure, request: &Outgoing, weight: u32) {
+        // The query is the client's to vary.
+        let path = request.target.split('?').next().unwrap_or_default();
+        let path_hash = stable_hash(path.as_bytes());
+        self.note(failed, self.plan.health.response_failed(failed.index, path_hash, weight));
     }
 
     fn note(&self, failed: &Failure, is_down: bool) {
@@ -200,11 +207,18 @@ impl PerCore {
         {
             headers.insert(header::HOST, host);
         }
+        let method = view.method().clone();
         let target = match view.query() {
             Some(query) => format!("{}?{query}", view.path()),
+            // It is for the server as a whole (RFC 9112, section 3.2.4).
+            None if method == Method::OPTIONS
+                && view.form() == TargetForm::Absolute
+                && has_no_path(view.target()) =>
+            {
+                "*".to_owned()
+            }
             None => view.path().to_owned(),
         };
-        let method = view.method().clone();
         let until = self.plan.client.whole.and_then(|whole| Instant::now().checked_add(whole));
         Outgoing { method, target, headers, body: request.take_body(), until }
     }
@@ -239,6 +253,11 @@ impl PerCore {
         *response.headers_mut() = headers;
         response
     }
+}
+
+/// Tells whether a URL ends with its host.
+fn has_no_path(url: &str) -> bool {
+    url.split_once("://").is_some_and(|(_, rest)| !rest.contains('/'))
 }
 
 /// A body that counts as a request under way until its end.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gimmal_runtime::Core;
@@ -43,9 +43,9 @@ impl Default for HealthCheck {
 /// How long an upstream is left alone at first; twice as long after each try that fails, up to what was set. One that
 /// restarts quickly is so back at once, and one that is away for long costs few requests a try.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// How many failures of different responses, none in between that is well, weigh as much as one failure to connect. Each
+/// How many bad responses to different paths, none in between that is well, weigh as much as one failure to connect. Each
 /// alone may be the request's fault, and a client has as many bad requests as it likes.
-const RESPONSES_PER_FAILURE: u32 = 5;
+pub(super) const RESPONSES_PER_FAILURE: u32 = 5;
 /// Beyond so many an upstream is not judged by responses at all.
 const RESPONSES_MAX: u32 = 1024;
 
@@ -71,20 +71,31 @@ struct State {
     pause: AtomicU64,
     /// The check has found it down.
     is_down: AtomicBool,
-    /// Hashes of the paths whose responses failed, in a row.
-    bad_paths: Mutex<Vec<u64>>,
-    has_bad_paths: AtomicBool,
+    bad_responses: Mutex<BadResponses>,
+    has_bad_responses: AtomicBool,
+}
+
+/// Bad responses in a row.
+#[derive(Default)]
+struct BadResponses {
+    /// Hashes of the paths that were asked for.
+    paths: Vec<u64>,
+    weight: u32,
 }
 
 impl State {
+    fn bad_responses(&self) -> MutexGuard<'_, BadResponses> {
+        self.bad_responses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forgets the failures.
     fn clear(&self) {
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
-        if self.has_bad_paths.load(Ordering::Relaxed) {
-            self.has_bad_paths.store(false, Ordering::Relaxed);
-            self.bad_paths.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if self.has_bad_responses.load(Ordering::Relaxed) {
+            self.has_bad_responses.store(false, Ordering::Relaxed);
+            *self.bad_responses() = BadResponses::default();
         }
     }
 }
@@ -170,26 +181,30 @@ impl Health {
         failures == self.failures_max
     }
 
-    /// Notes that a response to a request for this path failed, which may be the request's fault; returns whether the
-    /// upstream is down from now on. Requests for one path count once, however often they come.
-    pub(super) fn response_failed(&self, index: usize, path_hash: u64) -> bool {
+    /// Notes that a response to a request for this path failed, which may be the request's fault, and weighs so much of
+    /// [`RESPONSES_PER_FAILURE`]; returns whether the upstream is down from now on. Requests for one path count once,
+    /// however often they come.
+    pub(super) fn response_failed(&self, index: usize, path_hash: u64, weight: u32) -> bool {
         let max = self.failures_max.saturating_mul(RESPONSES_PER_FAILURE);
         if max > RESPONSES_MAX {
             return false;
         }
         let state = &self.states[index];
         {
-            let mut paths = state.bad_paths.lock().unwrap_or_else(PoisonError::into_inner);
-            if paths.contains(&path_hash) {
+            let mut bad = state.bad_responses();
+            if bad.paths.contains(&path_hash) {
                 return false;
             }
-            paths.push(path_hash);
-            state.has_bad_paths.store(true, Ordering::Relaxed);
-            if !paths.len().is_multiple_of(RESPONSES_PER_FAILURE as usize) {
-                return false;
+            bad.paths.push(path_hash);
+            state.has_bad_responses.store(true, Ordering::Relaxed);
+            let before = bad.weight / RESPONSES_PER_FAILURE;
+            bad.weight += weight;
+            let is_enough = bad.weight / RESPONSES_PER_FAILURE > before;
+            if bad.weight >= max {
+                *bad = BadResponses::default();
             }
-            if paths.len() >= max as usize {
-                paths.clear();
+            if !is_enough {
+                return false;
             }
         }
         self.failed(index)
@@ -319,15 +334,18 @@ mod tests {
 
     #[test]
     fn bad_responses_to_one_path_count_once_and_many_different_ones_count() {
-        let health = Health::new(2);
-        assert!(!(0..1000).any(|_| health.response_failed(0, 7)));
-        let needed = u64::from(health.failures_max * RESPONSES_PER_FAILURE);
-        // One that is well in between: they are no longer in a row.
-        assert!(!(0..needed - 1).any(|path| health.response_failed(0, path)));
-        health.succeeded(0);
-        assert!(!(0..needed - 1).any(|path| health.response_failed(0, path)));
-        assert!(health.admits(0));
-        assert!(health.response_failed(0, needed));
-        assert!(!health.admits(0) && health.admits(1));
+        for weight in [1, RESPONSES_PER_FAILURE] {
+            let health = Health::new(2);
+            assert!(!(0..1000).any(|_| health.response_failed(0, 7, weight)));
+            let needed = u64::from(health.failures_max * RESPONSES_PER_FAILURE / weight);
+            health.succeeded(0);
+            // One that is well in between: they are no longer in a row.
+            assert!(!(1..needed).any(|path| health.response_failed(0, path, weight)));
+            health.succeeded(0);
+            assert!(!(1..needed).any(|path| health.response_failed(0, path, weight)));
+            assert!(health.admits(0));
+            assert!(health.response_failed(0, needed, weight));
+            assert!(!health.admits(0) && health.admits(1));
+        }
     }
 }

@@ -49,8 +49,8 @@
 //!
 //! What counts as a failure of the upstream, and not of one request:
 //! * that it cannot be connected to, TLS included;
-//! * that a response broke off, was malformed or too slow where another upstream answered the same request;
-//! * five such responses to five different paths, with no response that is well in between.
+//! * that it broke off where another upstream answered the same request, once for each path;
+//! * five responses to different paths that broke off, were malformed or too slow, with none in between that was well.
 //!
 //! A kept connection that the upstream had closed is no failure. The last upstream that is up is never taken out: its
 //! failures cost the requests that meet them, and nobody else. One that was taken out is tried by one request after

@@ -125,7 +125,10 @@ impl Choice {
         turn: &Cell<usize>,
     ) -> Option<usize> {
         let start = turn.get();
-        turn.set(start.wrapping_add(1));
+        // A second try takes no turn from the next request, which would begin with the same upstream as this one.
+        if self.tried.is_empty() {
+            turn.set(start.wrapping_add(1));
+        }
         let mut left: Vec<usize> = (0..upstreams.len())
             .map(|offset| start.wrapping_add(offset) % upstreams.len())
             .filter(|index| !self.tried.contains(index))
@@ -160,7 +163,6 @@ fn hash_ip(ip: IpAddr) -> u64 {
 mod tests {
     use super::*;
     use std::collections::HashSet;
-    use std::time::Duration;
 
     fn upstreams(count: usize) -> Vec<Upstream> {
         (0..count).map(|n| Upstream::new(&Place::parse(&format!("http://10.0.0.{n}:80")).unwrap())).collect()

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use gimmal_runtime::{Address, LocalFuture};
-use http::{Method, StatusCode};
+use http::Method;
+#[cfg(feature = "tower-upgrade")]
+use http::StatusCode;
 use tower_service::Service;
 
 use super::body::into_body;
@@ -111,6 +113,7 @@ impl<S> TowerService<S> {
         #[cfg(feature = "tower-upgrade")]
         let offer = Offer::make(&request, http.extensions_mut()).await;
         let is_head = *request.method() == Method::HEAD;
+        #[cfg(feature = "tower-upgrade")]
         let is_connect = *request.method() == Method::CONNECT;
         drop(request);
 
@@ -120,11 +123,13 @@ impl<S> TowerService<S> {
         let (parts, body) = answered.map_err(message::failure)?.into_parts();
 
         let mut response = Response::default();
-        let opens_tunnel =
-            parts.status == StatusCode::SWITCHING_PROTOCOLS || (is_connect && parts.status.is_success());
         #[cfg(feature = "tower-upgrade")]
-        if let Some(offer) = offer.filter(|_| opens_tunnel) {
-            response = Response::tunnel(move |stream| offer.take_over(stream));
+        {
+            let opens_tunnel =
+                parts.status == StatusCode::SWITCHING_PROTOCOLS || (is_connect && parts.status.is_success());
+            if let Some(offer) = offer.filter(|_| opens_tunnel) {
+                response = Response::tunnel(move |stream| offer.take_over(stream));
+            }
         }
         let length = message::length_of_absent(is_head, &parts);
         message::set_head(&mut response, parts);
