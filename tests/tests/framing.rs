@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream;
 use gimmal::test::TestServer;
+use gimmal::tls::TlsServerConfig;
 use gimmal::{
     App, Body, BodyError, Bytes, Chunk, HeaderMap, HeaderValue, Request, Response, StatusCode, Timeouts, get,
     post,
 };
-use gimmal_tests::{BACKENDS, Client, Message, on_both, server, start};
+use gimmal_tests::{Authority, BACKENDS, Client, Message, TlsClient, on_both, server, start, trusting};
 
 async fn echo(body: Bytes) -> Bytes {
     body
@@ -536,6 +537,25 @@ fn a_later_minor_version_is_served_as_http_11() {
             &[(200, "hello"), (200, "B")],
         );
     });
+}
+
+#[test]
+fn a_target_of_another_scheme_than_the_connections_is_misdirected() {
+    let authority = Authority::new("Root");
+    for backend in BACKENDS {
+        let tls =
+            TlsServerConfig::builder().certificate(authority.server(&["localhost"]).key()).build().unwrap();
+        let running = server(app(), backend).bind_tls("127.0.0.1:0", &tls).start().unwrap();
+        let address = running.addresses()[0].as_tcp().unwrap();
+        for (scheme, status) in [("https", 200), ("HTTPS", 200), ("http", 421)] {
+            let trusted = trusting(authority.pem());
+            let mut client = TlsClient::connect_tls(address, "localhost", &trusted).unwrap();
+            client.send(format!("GET {scheme}://localhost/a HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+            assert_eq!(client.message().status, status, "{backend:?} {scheme}");
+        }
+        running.handle().stop();
+        let _ = running.join();
+    }
 }
 
 #[test]
