@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream;
 use gimmal::test::TestServer;
+use gimmal::tls::TlsServerConfig;
 use gimmal::{
     App, Body, BodyError, Bytes, Chunk, HeaderMap, HeaderValue, Request, Response, StatusCode, Timeouts, get,
     post,
 };
-use gimmal_tests::{BACKENDS, Client, Message, on_both, server, start};
+use gimmal_tests::{Authority, BACKENDS, Client, Message, TlsClient, on_both, server, start, trusting};
 
 async fn echo(body: Bytes) -> Bytes {
     body
@@ -217,7 +218,7 @@ const REFUSED: &[(&str, u16, &str)] = &[
     ("9112-3 no version", 400, "GET /\r\nHost: a\r\n\r\n"),
     ("9112-3.2.4 asterisk form of a GET", 400, "GET * HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("9110-2.5 HTTP/2.0", 505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
-    ("9110-9.1 unknown method", 501, "BREW / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("9110-7.4 https in plain text", 421, "GET https://a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("9110-9.3.8 TRACE", 501, "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("9110-10.1.1 unknown expectation", 417, "POST / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n"),
     // Bodies, which the handler of POST / reads.
@@ -505,6 +506,90 @@ fn methods_that_a_route_does_not_have() {
         let response = client.message();
         assert_eq!((response.status, response.header("allow")), (204, Some("GET, HEAD, POST, OPTIONS")));
     });
+}
+
+#[test]
+fn a_method_of_any_name_reaches_whoever_takes_it() {
+    let method = async |request: Request| request.method().to_string();
+    let all = move || app().any("/any", method).fallback(method);
+    on_both(all, |server| {
+        for name in ["PROPFIND", "QUERY", "PURGE", "get", "VERSION-CONTROL"] {
+            let mut client = Client::connect(server.address());
+            for (path, status, text) in
+                [("/any", 200, name), ("/elsewhere", 200, name), ("/a", 405, "Method Not Allowed")]
+            {
+                client.send(format!("{name} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"));
+                let response = client.message();
+                assert_eq!((response.status, response.text()), (status, text), "{name} {path}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_later_minor_version_is_served_as_http_11() {
+    on_both(app, |server| {
+        let head = "POST /echo HTTP/1.2\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+        answered(server, head.as_bytes(), &[(200, "hello")]);
+        answered(
+            server,
+            format!("{head}GET /b HTTP/1.9\r\nHost: a\r\n\r\n").as_bytes(),
+            &[(200, "hello"), (200, "B")],
+        );
+    });
+}
+
+#[test]
+fn a_target_of_another_scheme_than_the_connections_is_misdirected() {
+    let authority = Authority::new("Root");
+    for backend in BACKENDS {
+        let tls =
+            TlsServerConfig::builder().certificate(authority.server(&["localhost"]).key()).build().unwrap();
+        let running = server(app(), backend).bind_tls("127.0.0.1:0", &tls).start().unwrap();
+        let address = running.addresses()[0].as_tcp().unwrap();
+        for (scheme, status) in [("https", 200), ("HTTPS", 200), ("http", 421)] {
+            let trusted = trusting(authority.pem());
+            let mut client = TlsClient::connect_tls(address, "localhost", &trusted).unwrap();
+            client.send(format!("GET {scheme}://localhost/a HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+            assert_eq!(client.message().status, status, "{backend:?} {scheme}");
+        }
+        running.handle().stop();
+        let _ = running.join();
+    }
+}
+
+#[test]
+fn an_expectation_of_nothing_is_met() {
+    on_both(app, |server| {
+        for expect in ["", ",", " , "] {
+            let mut client = Client::connect(server.address());
+            client.send(format!(
+                "POST /echo HTTP/1.1\r\nHost: a\r\nExpect:{expect}\r\nContent-Length: 2\r\n\r\nhi"
+            ));
+            assert_eq!(client.message().text(), "hi", "{expect:?}");
+        }
+        let mut client = Client::connect(server.address());
+        client.send("POST /echo HTTP/1.1\r\nHost: a\r\nExpect: , 100-Continue,\r\nContent-Length: 2\r\n\r\n");
+        assert_eq!(client.message().status, 100);
+        client.send("hi");
+        assert_eq!(client.message().text(), "hi");
+    });
+}
+
+#[test]
+fn a_connect_that_opens_no_tunnel_is_no_success_and_the_last_request() {
+    let any = || App::new().any("/", async || "any").get("/smuggled", async || "smuggled");
+    let fallback = || App::new().fallback(async || "fallback").get("/smuggled", async || "smuggled");
+    let apps: [fn() -> App; 3] = [any, fallback, app];
+    for (app, status) in apps.into_iter().zip([501, 501, 405]) {
+        on_both(app, |server| {
+            let mut client = Client::connect(server.address());
+            client.send(format!("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n{SMUGGLED}"));
+            let response = client.message();
+            assert_eq!((response.status, response.says_close()), (status, true), "{response:?}");
+            is_closed(client.ended()).unwrap();
+        });
+    }
 }
 
 #[test]

@@ -243,6 +243,25 @@ fn the_cause_of_an_error_is_logged_with_the_request_and_not_shown() {
 }
 
 #[test]
+fn a_client_that_cuts_its_own_body_off_is_no_error_of_the_server() {
+    log();
+    for backend in BACKENDS {
+        let echo = App::new().post("/echo", async |body: Body| body);
+        let server = start(server(echo, backend));
+        let parts = ["the body was complete", "a response was cut off", "DEBUG"];
+        let before = log().lines(&parts).len();
+        let mut client = Client::connect(server.address());
+        client.send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+        assert_eq!(client.head().unwrap().status, 200);
+        assert_eq!(client.exactly(8).unwrap(), b"3\r\nabc\r\n");
+        client.half_close();
+        eventually("it is logged", || log().lines(&parts).len() > before);
+    }
+    let errors = log().lines(&["ERROR", "the body was complete"]);
+    assert!(errors.is_empty(), "a client could fill the log: {errors:?}");
+}
+
+#[test]
 fn each_request_has_a_line_in_the_access_log() {
     log();
     for backend in BACKENDS {

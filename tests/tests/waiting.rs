@@ -126,7 +126,8 @@ fn a_body_that_stops_coming_is_given_up_after_the_grace_time() {
             clients.push((*request, client));
         }
         for (request, mut client) in clients {
-            let response = client.try_message().unwrap_or_else(|error| panic!("{backend:?} {request}: {error}"));
+            let response =
+                client.try_message().unwrap_or_else(|error| panic!("{backend:?} {request}: {error}"));
             assert_eq!((response.status, response.says_close()), (408, true), "{backend:?} {request}");
         }
         eventually("nothing is left", || server.handle().connections().is_empty());
@@ -350,9 +351,9 @@ fn a_client_is_not_told_to_go_on_in_the_middle_of_a_response() {
 #[test]
 fn a_response_that_cannot_begin_becomes_the_answer_to_what_is_wrong() {
     let app = || {
-        app().body_limit(100).get("/broken", async || {
-            Body::stream(stream::iter([Err("the secret of the stream".into())]))
-        })
+        app()
+            .body_limit(100)
+            .get("/broken", async || Body::stream(stream::iter([Err("the secret of the stream".into())])))
     };
     on_both(app, |server| {
         let wrong = [

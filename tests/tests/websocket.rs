@@ -97,6 +97,17 @@ async fn in_a_task(upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
+/// Ends the connection with much unsent, and sends on.
+async fn aborts(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.serve(|socket| async move {
+        let _ = socket.send(vec![7; 30 << 20]).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        socket.stream().abort();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        socket.stream().queue("more");
+    })
+}
+
 async fn panics(upgrade: WebSocketUpgrade) -> Response {
     upgrade.serve(|socket| async move {
         let _ = socket.recv().await;
@@ -125,6 +136,7 @@ fn app(room: Room) -> App {
         .get("/flood", flood)
         .get("/deaf", deaf)
         .get("/task", in_a_task)
+        .get("/aborts", aborts)
         .get("/panics", panics)
         .get("/listen", listen)
         .state(room)
@@ -431,6 +443,17 @@ fn a_handshake_with_a_body_is_the_clients_fault() {
         let mut client = Raw::connect(server.address());
         client.send(format!("GET /echo HTTP/1.1\r\n{HANDSHAKE}Content-Length: 0\r\n\r\n"));
         assert_eq!(client.message().status, 101);
+    });
+}
+
+#[test]
+fn a_handler_that_sends_on_after_an_abort_does_not_end_the_process() {
+    on_both(async |server| {
+        let client = raw(server, "/aborts");
+        eventually("the handler ends", || server.handle().connections().is_empty());
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(Raw::connect(server.address()).get("/nowhere").status, 404);
+        drop(client);
     });
 }
 

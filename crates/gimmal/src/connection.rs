@@ -213,7 +213,10 @@ impl Connection {
     /// Sets how long the client may take to make room for `bytes` of the response.
     fn expect_room(&self, bytes: Option<usize>) {
         let after = bytes.and_then(|bytes| self.timeouts().for_bytes(bytes as u64));
-        self.keep_deadlines(Deadlines { room: after.map(|after| Instant::now() + after), ..self.deadlines.get() });
+        self.keep_deadlines(Deadlines {
+            room: after.map(|after| Instant::now() + after),
+            ..self.deadlines.get()
+        });
     }
 
     fn keep_deadlines(&self, deadlines: Deadlines) {
@@ -268,13 +271,15 @@ impl Connection {
         .await;
         self.keep_deadlines(Deadlines { request: None, ..self.deadlines.get() });
         match response {
-            Err(error) if !is_reset(&error) && error.kind() == io::ErrorKind::TimedOut => Ok(responding.overdue()),
+            Err(error) if !is_reset(&error) && error.kind() == io::ErrorKind::TimedOut => {
+                Ok(responding.overdue())
+            }
             response => response,
         }
     }
 
     /// Adds what the app's own middleware has every response have to one that came by no way through it.
-    fn complete(&self, response: &mut Response) {
+    pub(crate) fn complete(&self, response: &mut Response) {
         self.service.router.root().complete(response, self.is_tls());
     }
 
@@ -510,6 +515,15 @@ async fn rest_of_head(
     Ok(request)
 }
 
+/// Refuses a target of another scheme than the connection's: what was asked for over TLS is not told in plain text (RFC
+/// 9110, section 7.4).
+fn check_scheme(connection: &Connection, head: &Head) -> Result<(), RequestError> {
+    match head.view().scheme() {
+        Some(scheme) if (scheme == "https") != connection.is_tls() => Err(RequestError::Misdirected),
+        _ => Ok(()),
+    }
+}
+
 /// Reads one head off what was received; `false` if it is not all there. What is there of it then lies in `partial`.
 fn read_head(connection: &Connection, head: &mut Head, partial: &mut Vec<u8>) -> Result<bool, RequestError> {
     let limits = &connection.service.config.limits;
@@ -538,6 +552,7 @@ fn read_head(connection: &Connection, head: &mut Head, partial: &mut Vec<u8>) ->
             }
         }
     }
+    check_scheme(connection, head)?;
     Ok(true)
 }
 
@@ -610,7 +625,9 @@ impl Exchange {
     /// Waits for the handler, and sends its response; `None` if the next request can follow.
     async fn respond(mut self, connection: &Connection, out: &mut OutBuf) -> Option<After> {
         connection.queue(out);
-        let Ok(response) = connection.wait_for(&mut self.responding, self.incoming.as_ref()).await else { return Some(After::Abort) };
+        let Ok(response) = connection.wait_for(&mut self.responding, self.incoming.as_ref()).await else {
+            return Some(After::Abort);
+        };
         let answer = self.answer(connection, out, response);
         self.finish(connection, out, answer).await
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use gimmal_http::{BodyFraming, Encoded, ResponseHead, chunk_prefix, encode_last_chunk, encode_response};
 use gimmal_runtime::OutBuf;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use crate::body::{Body, BodyError, Chunk};
 use crate::connection::{Connection, Facts};
@@ -66,12 +66,20 @@ pub(crate) fn begin(
     facts: &Facts,
     keep_alive: bool,
 ) -> Begun {
+    // What follows a CONNECT may be meant for a tunnel: it is never read as a request (RFC 9110, section 9.3.6).
+    let keep_alive = keep_alive && facts.method != Method::CONNECT;
     let switches = response.status().is_informational();
     match response.take_upgrade() {
         Some(upgrade) if facts.may_upgrade => {
             // A tunnel has no body and no length of one (RFC 9110, section 9.3.6).
             let _ = push_head(connection, out, &response, None, BodyFraming::None, facts, keep_alive);
             return Begun::Done(Outcome::Upgrade(upgrade));
+        }
+        // To whoever asked, and to proxies in between, a 2xx would say that there is a tunnel.
+        None if facts.method == Method::CONNECT && response.status().is_success() => {
+            tracing::debug!("a handler answered a CONNECT with success and without a tunnel");
+            response = StatusCode::NOT_IMPLEMENTED.into_response();
+            connection.complete(&mut response);
         }
         None if !switches => {}
         _ => {

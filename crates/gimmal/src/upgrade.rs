@@ -56,6 +56,9 @@ impl Response {
 
     /// The 200 that opens the tunnel of a CONNECT request (RFC 9110, section 9.3.6), after which `serve` has the
     /// connection.
+    ///
+    /// No other success answers a CONNECT, since it would promise a tunnel: it becomes a 501. After every answer
+    /// that opens no tunnel the connection is closed, so that nothing meant for the tunnel is read as a request.
     pub fn tunnel<F: Future<Output = ()> + 'static>(serve: impl FnOnce(Stream) -> F + 'static) -> Self {
         let mut response = Self::default();
         response.set_upgrade(Upgrade(Box::new(move |stream| LocalFuture::new(serve(stream)))));

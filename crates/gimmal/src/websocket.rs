@@ -20,8 +20,8 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::rc::Rc;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ use crate::body::Chunk;
 use crate::error::Error;
 use crate::extract::FromRequest;
 use crate::incoming::BULK_BYTES_MIN;
-use crate::reset::{Reading, until_reset};
 use crate::request::Request;
+use crate::reset::{Reading, until_reset};
 use crate::response::{IntoResponse, Response};
 use crate::stream::Stream;
 

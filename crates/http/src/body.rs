@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use http::HeaderMap;
 
+use crate::chunk_extension::ChunkExtension;
 use crate::error::BodyError;
 use crate::framing::BodyFraming;
 use crate::limits::Limits;
@@ -67,6 +68,7 @@ enum State {
     /// In a chunk extension.
     Extension {
         size: u64,
+        at: ChunkExtension,
     },
     /// After the CR of a size line.
     SizeLf {
@@ -179,7 +181,12 @@ impl BodyDecoder {
             (State::Size { size, has_digits: true }, b'\r') => Ok(State::SizeLf { size }),
             (State::Size { size, has_digits: true }, b';') => {
                 self.count_extension_byte()?;
-                Ok(State::Extension { size })
+                Ok(State::Extension { size, at: ChunkExtension::NameStart })
+            }
+            // RFC 9112 section 7.1.1: white space may stand before a `;`, which has to follow.
+            (State::Size { size, has_digits: true }, b' ' | b'\t') => {
+                self.count_extension_byte()?;
+                Ok(State::Extension { size, at: ChunkExtension::Gap })
             }
             (State::Size { size, .. }, _) => {
                 self.count_line_byte()?;
@@ -187,12 +194,12 @@ impl BodyDecoder {
                 let size = size.checked_mul(16).ok_or(BodyError::ChunkSize)? | u64::from(digit);
                 Ok(State::Size { size, has_digits: true })
             }
-            (State::Extension { size }, b'\r') => Ok(State::SizeLf { size }),
+            (State::Extension { size, at }, b'\r') if at.may_end() => Ok(State::SizeLf { size }),
             (State::Extension { .. }, b'\n') => Err(BodyError::LineEnd),
-            (State::Extension { .. }, 0..=8 | 10..=31 | 127) => Err(BodyError::ChunkExtension),
-            (State::Extension { size }, _) => {
+            (State::Extension { size, at }, _) => {
                 self.count_extension_byte()?;
-                Ok(State::Extension { size })
+                let at = at.step(byte).ok_or(BodyError::ChunkExtension)?;
+                Ok(State::Extension { size, at })
             }
             (State::SizeLf { size }, b'\n') => self.begin_chunk(size),
             (State::ChunkCr, b'\r') => Ok(State::ChunkLf),

@@ -83,13 +83,13 @@ pub enum RequestError {
     /// Longer than [`Limits::request_line_bytes`](crate::Limits::request_line_bytes).
     #[error("the request line is too long")]
     RequestLineTooLong,
-    /// A method that this server does not know (RFC 9110 section 9.1).
-    #[error("the request method is not implemented")]
-    MethodUnknown,
+    /// A method longer than 32 bytes (RFC 9112 section 3).
+    #[error("the request method is too long to be one that is implemented")]
+    MethodTooLong,
     /// TRACE, which shows a client's own secrets to scripts (RFC 9110 section 9.3.8).
-    #[error("the request method is not allowed")]
+    #[error("the request method TRACE is not implemented")]
     MethodRefused,
-    /// A version other than HTTP/1.0 and HTTP/1.1.
+    /// A version other than 1.x (RFC 9110 section 2.5).
     #[error("the HTTP version is not supported: use HTTP/1.1")]
     Version,
     /// A target of no form that fits the method, or with a forbidden character or a bad `%` escape (RFC 9112
@@ -105,6 +105,10 @@ pub enum RequestError {
     /// A Host that is not `host [":" port]` (RFC 9110 section 7.2).
     #[error("the Host header field is malformed")]
     Host,
+    /// An absolute target of another scheme than the connection's (RFC 9110 section 7.4): `https` in plain text, or
+    /// `http` over TLS. The codec leaves this to its caller.
+    #[error("the scheme of the request target is not that of the connection")]
+    Misdirected,
     /// An absolute target that names another authority than Host.
     #[error("the Host header field does not match the request target")]
     HostMismatch,
@@ -125,8 +129,9 @@ impl RequestError {
             Self::RequestLineTooLong => StatusCode::URI_TOO_LONG,
             // RFC 9110 section 15.6.2: no resource of this server supports it. A 405 would have to say what this one
             // supports instead, which the codec does not know.
-            Self::MethodUnknown | Self::MethodRefused => StatusCode::NOT_IMPLEMENTED,
+            Self::MethodTooLong | Self::MethodRefused => StatusCode::NOT_IMPLEMENTED,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -166,8 +171,8 @@ pub enum BodyError {
     /// extensions in all.
     #[error("a chunk-size line is too long")]
     ChunkLineTooLong,
-    /// A control character in a chunk extension (RFC 9112 section 7.1.1).
-    #[error("a chunk extension holds a forbidden character")]
+    /// A chunk extension that is not `; name [= value]` (RFC 9112 section 7.1.1).
+    #[error("a chunk extension is malformed")]
     ChunkExtension,
     /// A size line, the data of a chunk, or a trailer line that does not end in CRLF.
     #[error("a chunk does not end in CRLF")]

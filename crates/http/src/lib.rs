@@ -27,6 +27,7 @@
 mod accept_encoding;
 mod body;
 mod characters;
+mod chunk_extension;
 mod conditional;
 mod date;
 mod encode;

@@ -7,7 +7,7 @@ use crate::fields::{self, EndSearch, Fields, HeaderAll, Headers, Slots, Span};
 use crate::framing::{BodyFraming, FramingFields};
 use crate::host::Authority;
 use crate::limits::Limits;
-use crate::target::{Target, TargetForm};
+use crate::target::{self, Target, TargetForm};
 
 /// How far the parsing of a head has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,12 @@ impl RequestHead {
         let len = match request.parse_with_uninit_headers(&bytes[start..], slots.limited(limits)) {
             Ok(httparse::Status::Complete(len)) => start + len,
             Ok(httparse::Status::Partial) => return Ok(Parsed::Partial),
-            Err(httparse::Error::Version) => return version_error(&bytes[start..]),
+            Err(httparse::Error::Version) => {
+                return match later_minor(&bytes[start..]) {
+                    Some(at) => self.parse_as_http_11(bytes, start, start + at, limits),
+                    None => version_error(&bytes[start..]),
+                };
+            }
             Err(httparse::Error::Token) => return Err(RequestError::RequestLine),
             Err(error) => return Err(fields::field_error(error, &bytes[start..]).into()),
         };
@@ -140,10 +145,25 @@ impl RequestHead {
             return Err(HeadError::LineEnd.into());
         }
         self.fields.fill(request.headers, head)?;
-        self.method = known_method(method)?.clone();
+        self.method = parse_method(method)?;
         self.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
         self.read(target.as_bytes(), request.headers, head)?;
         Ok(Parsed::Complete(len))
+    }
+
+    /// Reads a head whose minor version, at `minor`, is a later one: as HTTP/1.1, which it is to be served as (RFC 9110
+    /// section 2.5). This happens so rarely that the head is copied for it.
+    fn parse_as_http_11(
+        &mut self,
+        bytes: &[u8],
+        start: usize,
+        minor: usize,
+        limits: &Limits,
+    ) -> Result<Parsed, RequestError> {
+        let longest = limits.header_bytes.saturating_add(1).min(bytes.len()).max(minor + 1);
+        let mut copy = bytes[..longest].to_vec();
+        copy[minor] = b'1';
+        self.parse_whole(&copy, start, limits)
     }
 
     /// Takes over target and fields, which lie in `head`.
@@ -165,10 +185,14 @@ impl RequestHead {
                     }
                 }
                 6 if name.eq_ignore_ascii_case(b"expect") && self.version == Version::HTTP_11 => {
-                    if !value.eq_ignore_ascii_case(b"100-continue") {
-                        return Err(RequestError::Expectation);
+                    // A list, of which empty elements say nothing (RFC 9110 section 5.6.1).
+                    let expected = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                    for expected in expected.filter(|expected| !expected.is_empty()) {
+                        if !expected.eq_ignore_ascii_case(b"100-continue") {
+                            return Err(RequestError::Expectation);
+                        }
+                        expects_continue = true;
                     }
-                    expects_continue = true;
                 }
                 _ => framing.note(name, value),
             }
@@ -217,7 +241,7 @@ impl RequestHead {
         RequestView { head: self, bytes }
     }
 
-    /// The method: one of those that RFC 9110 section 9 and RFC 5789 define.
+    /// The method: any token of up to 32 bytes but TRACE.
     #[must_use]
     pub fn method(&self) -> &Method {
         &self.method
@@ -350,6 +374,19 @@ impl<'a> RequestView<'a> {
         self.head.form
     }
 
+    /// The scheme of a target in absolute form, in lower case. It ought to be that of the connection (RFC 9110 section
+    /// 7.4): see [`RequestError::Misdirected`].
+    #[must_use]
+    pub fn scheme(&self) -> Option<&'static str> {
+        if self.head.form != TargetForm::Absolute {
+            return None;
+        }
+        match target::scheme(self.head.target.bytes(self.bytes))? {
+            (443, _) => Some("https"),
+            _ => Some("http"),
+        }
+    }
+
     /// The path with its escapes: it begins with `/`, or is `*` in asterisk form and empty in authority form.
     #[must_use]
     pub fn path(&self) -> &'a str {
@@ -404,20 +441,27 @@ impl<'a> RequestView<'a> {
     }
 }
 
-/// A method that this codec knows. TRACE is known, and refused.
-fn known_method(name: &str) -> Result<&'static Method, RequestError> {
-    Ok(match name {
-        "GET" => &Method::GET,
-        "HEAD" => &Method::HEAD,
-        "POST" => &Method::POST,
-        "PUT" => &Method::PUT,
-        "DELETE" => &Method::DELETE,
-        "PATCH" => &Method::PATCH,
-        "OPTIONS" => &Method::OPTIONS,
-        "CONNECT" => &Method::CONNECT,
-        "TRACE" => return Err(RequestError::MethodRefused),
-        _ => return Err(RequestError::MethodUnknown),
-    })
+/// The longest method that is read. The longest that is registered has 17 bytes.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// A method of any name: who routes requests knows which of them there are. TRACE is known, and refused.
+fn parse_method(name: &str) -> Result<Method, RequestError> {
+    match name {
+        "GET" => Ok(Method::GET),
+        "TRACE" => Err(RequestError::MethodRefused),
+        _ if name.len() > METHOD_BYTES_MAX => Err(RequestError::MethodTooLong),
+        _ => Method::from_bytes(name.as_bytes()).map_err(|_| RequestError::RequestLine),
+    }
+}
+
+/// Where the digit of a minor version later than 1 lies, in a request line that is otherwise one of HTTP/1.
+fn later_minor(bytes: &[u8]) -> Option<usize> {
+    let line = &bytes[..memchr::memchr(b'\n', bytes)?];
+    let (target_end, minor) = (line.len().checked_sub(" HTTP/1.x\r".len())?, line.len() - 2);
+    let is_later = line[target_end..].starts_with(b" HTTP/1.") && matches!(line[minor], b'2'..=b'9');
+    // The parser has stopped at the version, so it is the third part.
+    let has_three_parts = line.iter().filter(|byte| **byte == b' ').count() == 2;
+    (is_later && line.ends_with(b"\r") && has_three_parts).then_some(minor)
 }
 
 /// A version that the parser did not take: 505 if it is one of HTTP, 400 if it is none, and no error yet if it is
@@ -431,8 +475,13 @@ fn version_error(bytes: &[u8]) -> Result<Parsed, RequestError> {
     if version.len() > pattern.len() || !version.iter().zip(pattern).all(fits) {
         return Err(RequestError::RequestLine);
     }
-    if version.len() < pattern.len() && line.len() == bytes.len() {
-        return Ok(Parsed::Partial);
+    let is_whole = line.len() < bytes.len();
+    match version {
+        // A later minor version is known as one by the end of its line.
+        _ if !is_whole && (version.len() < pattern.len() || version.starts_with(b"HTTP/1.")) => {
+            Ok(Parsed::Partial)
+        }
+        _ if version.len() < pattern.len() => Err(HeadError::LineEnd.into()),
+        _ => Err(RequestError::Version),
     }
-    Err(RequestError::Version)
 }

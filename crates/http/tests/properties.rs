@@ -272,7 +272,7 @@ proptest! {
     #[test]
     fn chunks_and_trailers_are_read_back(
         chunks in vec(vec(any::<u8>(), 0..40), 0..6),
-        extension in "(;[ -~]{0,8})?",
+        extension in r#"(;[a-z]{1,4}(=([a-z0-9]{1,4}|"[ !#-\[\]-~]{0,6}"))?)?"#,
         trailers in header_map(),
         rest in vec(any::<u8>(), 0..8),
         cuts in cuts(),

@@ -53,10 +53,12 @@ const REFUSED: &[(&str, u16, &str)] = &[
     ("9112-2.3 long version", 400, "GET / HTTP/1.10\r\nHost: a\r\n\r\n"),
     ("9112-2.3 version without minor", 400, "GET / HTTP/2\r\nHost: a\r\n\r\n"),
     ("9110-2.5 HTTP/2.0", 505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
-    ("9110-2.5 HTTP/1.2", 505, "GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
+    ("9110-2.5 HTTP/1.2 with more after it", 400, "GET / HTTP/1.2 \r\nHost: a\r\n\r\n"),
+    ("9112-2.2 HTTP/1.2 and a bare LF", 400, "GET / HTTP/1.2\nHost: a\r\n\r\n"),
+    ("9112-3.2 HTTP/1.2 without Host", 400, "GET / HTTP/1.2\r\n\r\n"),
     ("9110-2.5 HTTP/0.9", 505, "GET / HTTP/0.9\r\nHost: a\r\n\r\n"),
-    ("9110-9.1 unknown method", 501, "BREW / HTTP/1.1\r\nHost: a\r\n\r\n"),
-    ("9110-9.1 lower-case method", 501, "get / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("9112-3 method longer than any", 501, "BREWBREWBREWBREWBREWBREWBREWBREWB / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("9110-9.1 method that is no token", 400, "B(W / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("9110-9.3.8 TRACE", 501, "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"),
     // Target.
     ("9112-3.2 fragment", 400, "GET /#x HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -105,6 +107,11 @@ const REFUSED: &[(&str, u16, &str)] = &[
     ("9110-5.1 empty name", 400, "GET / HTTP/1.1\r\nHost: a\r\n: 1\r\n\r\n"),
     ("9110-5.1 no colon", 400, "GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n"),
     ("9110-10.1.1 other expectation", 417, "POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n"),
+    (
+        "9110-10.1.1 one more expectation",
+        417,
+        "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue, x\r\n\r\n",
+    ),
     // Content-Length.
     (
         "9112-6.3 two equal lengths",
