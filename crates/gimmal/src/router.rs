@@ -116,8 +116,23 @@ struct Fallback {
 
 impl Fallback {
     fn answers(&self, path: &str) -> bool {
-        path.strip_prefix(self.prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let mut segments = path.split('/');
+        self.prefix.split('/').all(|own| segments.next().is_some_and(|segment| is_segment(own, segment)))
     }
+
+    /// The innermost comes first, and a path before a parameter.
+    fn rank(&self) -> (usize, usize) {
+        let segments = self.prefix.split('/');
+        (segments.clone().count(), segments.filter(|segment| !segment.contains('{')).count())
+    }
+}
+
+/// Whether a segment of a path has the form of a pattern's, which may hold a parameter.
+fn is_segment(pattern: &str, segment: &str) -> bool {
+    let Some((before, parameter)) = pattern.split_once('{') else { return pattern == segment };
+    let (_, after) = parameter.rsplit_once('}').unwrap_or_default();
+    let rest = segment.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+    rest.is_some_and(|value| !value.is_empty())
 }
 
 struct EndpointPlan {
@@ -614,7 +629,7 @@ impl Router {
                 let fallbacks = self.blueprint.fallbacks.iter().enumerate();
                 let innermost = fallbacks
                     .filter(|(_, fallback)| fallback.answers(path))
-                    .max_by_key(|(_, fallback)| fallback.prefix.len());
+                    .max_by_key(|(_, fallback)| fallback.rank());
                 // The app itself answers everywhere, and is the first.
                 &self.fallbacks[innermost.map_or(0, |(index, _)| index)]
             }

@@ -149,6 +149,31 @@ async fn nested_apps_keep_their_middleware_to_themselves() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_fallback_below_a_parameter_answers_there_and_nowhere_else() {
+    let of_tenant = App::new().get("/a", async || "a").fallback(async || "of the tenant");
+    let of_file = App::new().get("/a", async || "a").fallback(async || "of the file");
+    let of_one = App::new().fallback(async || "of one");
+    let app = App::new().nest("/t/1", of_one).nest("/t/{tenant}", of_tenant).nest("/f/{name}.txt", of_file);
+    let client = client(app);
+    for (path, text) in [
+        ("/t/x/a", "a"),
+        ("/t/1/none", "of one"),
+        ("/t/x/none", "of the tenant"),
+        ("/t/x/", "of the tenant"),
+        ("/t/x", "of the tenant"),
+        ("/f/n.txt/none", "of the file"),
+        ("/f/n.js/none", "Not Found"),
+        ("/f/.txt/none", "Not Found"),
+        ("/t//none", "Not Found"),
+        ("/tx/x/none", "Not Found"),
+        ("/t", "Not Found"),
+        ("/", "Not Found"),
+    ] {
+        assert_eq!(client.get(path).send().await.text(), text, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn middleware_runs_in_order_around_the_app_its_404_and_its_405() {
     #[derive(Clone)]
     struct Trail(Rc<std::cell::RefCell<Vec<&'static str>>>);

@@ -137,3 +137,18 @@ fn has_escape(text: &str) -> bool {
         _ => false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percent_sign_in_a_name_is_no_escape() {
+        for (path, name) in
+            [("/50%25+1", "50%+1"), ("/%25-1", "%-1"), ("/100%25", "100%"), ("/%25%C3%A9", "%\u{e9}")]
+        {
+            let parsed = SafePath::parse(path).unwrap();
+            assert!(parsed.segments().eq([name]), "{path}");
+        }
+    }
+}
