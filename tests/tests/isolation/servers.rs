@@ -20,7 +20,7 @@ use gimmal::tls::TlsServerConfig;
 use gimmal::websocket::WebSocketUpgrade;
 use gimmal::{
     App, Backend, Body, Bytes, Chunk, Error, HeaderMap, HeaderValue, Json, Method, Path, Query, Request,
-    Response, Running, ServerHandle, Stream, Version,
+    Response, Running, ServerHandle, Stream, Timeouts, Version,
 };
 use gimmal_tests::peers;
 use gimmal_tests::{Authority, eventually, pattern, server, trusting};
@@ -73,7 +73,10 @@ impl Site {
     }
 
     pub(crate) fn start(&self, backend: Backend) -> Served {
-        let server = server(self.app(), backend).signals(false);
+        // Longer than a probe waits, and than a client of the traffic is silent.
+        let patient = Duration::from_secs(60);
+        let timeouts = Timeouts { handshake: patient, header_read: patient, ..Timeouts::default() };
+        let server = server(self.app(), backend).timeouts(timeouts).signals(false);
         let running = server.bind("127.0.0.1:0").bind_tls("127.0.0.1:0", &self.tls).start();
         let running = running.expect("the server starts");
         let [plain, tls] = [0, 1].map(|at| running.addresses()[at].as_tcp().unwrap());
