@@ -20,7 +20,7 @@ use gimmal::tls::TlsServerConfig;
 use gimmal::websocket::WebSocketUpgrade;
 use gimmal::{
     App, Backend, Body, Bytes, Chunk, Error, HeaderMap, HeaderValue, Json, Method, Path, Query, Request,
-    Response, Running, ServerHandle, Stream, Timeouts, Version,
+    Response, Running, Server, ServerHandle, Stream, Timeouts, Version,
 };
 use gimmal_tests::peers;
 use gimmal_tests::{Authority, eventually, pattern, server, trusting};
@@ -72,15 +72,25 @@ impl Site {
         }
     }
 
+    /// Starts a server. The memory that the kernel locks for a ring is free only a moment after the ring's end, and
+    /// other tests need some, so it may take several attempts.
     pub(crate) fn start(&self, backend: Backend) -> Served {
+        let mut running = None;
+        eventually("a server starts", || {
+            running = self.server(backend).start().ok();
+            running.is_some()
+        });
+        let running = running.expect("it has started");
+        let [plain, tls] = [0, 1].map(|at| running.addresses()[at].as_tcp().unwrap());
+        Served { plain, tls, handle: running.handle(), running: Some(running) }
+    }
+
+    fn server(&self, backend: Backend) -> Server {
         // Longer than a probe waits, and than a client of the traffic is silent.
         let patient = Duration::from_secs(60);
         let timeouts = Timeouts { handshake: patient, header_read: patient, ..Timeouts::default() };
         let server = server(self.app(), backend).timeouts(timeouts).signals(false);
-        let running = server.bind("127.0.0.1:0").bind_tls("127.0.0.1:0", &self.tls).start();
-        let running = running.expect("the server starts");
-        let [plain, tls] = [0, 1].map(|at| running.addresses()[at].as_tcp().unwrap());
-        Served { plain, tls, handle: running.handle(), running: Some(running) }
+        server.bind("127.0.0.1:0").bind_tls("127.0.0.1:0", &self.tls)
     }
 
     /// Has the upstream end the connections that are for it to end, and waits until it has.
