@@ -359,11 +359,11 @@ async fn linger(connection: Rc<Connection>) {
         return;
     }
     let mut left = LINGER_BYTES_MAX;
-    while let Ok(bytes) = stream.recv().await
-        && !bytes.is_empty()
-        && left > bytes.len()
+    while let Ok(bytes) = stream.recv_unread().await
+        && bytes > 0
+        && left > bytes
     {
-        left -= bytes.len();
+        left -= bytes;
     }
 }
 

@@ -25,7 +25,7 @@ use gimmal::Backend;
 use conversation::Crowd;
 use probes::Expected;
 use random::Random;
-use servers::{Site, wait_for_upstream};
+use servers::Site;
 
 /// How long each back end is tried unless the environment says otherwise.
 const SECONDS: u64 = 20;
@@ -77,7 +77,7 @@ fn live(site: &Site, backend: Backend, expected: &Expected, seed: u64) -> Result
         if random.chance(50) {
             crowd.disperse(&mut random);
         }
-        wait_for_upstream();
+        site.end_connections_to_upstream();
         // At once, so that many of what is recycled are in use; or one after the other, which get the last used.
         let at_once = random.chance(50);
         expected.check(site, &served, at_once).map_err(|fault| format!("episode {episode}, {fault}"))?;

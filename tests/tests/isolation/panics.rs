@@ -14,7 +14,9 @@ pub(crate) fn watch() {
     ONCE.call_once(|| {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if info.payload_as_str() == Some(ON_PURPOSE) {
+            let payload = info.payload();
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            if text.or_else(|| payload.downcast_ref::<&str>().copied()) == Some(ON_PURPOSE) {
                 return;
             }
             let is_core = thread::current().name().is_some_and(|name| name.starts_with("gimmal-"));

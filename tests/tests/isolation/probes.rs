@@ -27,6 +27,13 @@ fn probes() -> Vec<Probe> {
                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let mut probes = Vec::new();
     let mut add = |name, bytes: String| probes.push(Probe { name, bytes: bytes.into_bytes() });
+    // As many requests before it as a task answers in its turn; and before others have used the connections to the
+    // upstream that it may get.
+    let many = "GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n".repeat(63);
+    add(
+        "upload to the upstream at the end of a turn",
+        format!("{many}POST /up/echo/probe HTTP/1.1\r\n{close}Content-Length: 5\r\n\r\nhello"),
+    );
     // The shortest that there is: whatever is kept of another's head is longer.
     add("shortest", "GET / HTTP/1.0\r\n\r\n".to_owned());
     add("plaintext", format!("GET /plaintext HTTP/1.1\r\n{close}\r\n"));
@@ -77,12 +84,6 @@ fn probes() -> Vec<Probe> {
     add(
         "upload to the upstream",
         format!("POST /up/echo/probe HTTP/1.1\r\n{close}Content-Length: 5\r\n\r\nhello"),
-    );
-    // As many requests before it as a task answers in its turn.
-    let many = "GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n".repeat(63);
-    add(
-        "upload to the upstream at the end of a turn",
-        format!("{many}POST /up/echo/probe HTTP/1.1\r\n{close}Content-Length: 5\r\n\r\nhello"),
     );
     add(
         "pipelined",

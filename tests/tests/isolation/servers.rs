@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::response::sse::{Event as AxumEvent, Sse};
@@ -20,7 +20,7 @@ use gimmal::tls::TlsServerConfig;
 use gimmal::websocket::WebSocketUpgrade;
 use gimmal::{
     App, Backend, Body, Bytes, Chunk, Error, HeaderMap, HeaderValue, Json, Method, Path, Query, Request,
-    Response, Running, ServerHandle, Stream, Version,
+    Response, Running, Server, ServerHandle, Stream, Timeouts, Version,
 };
 use gimmal_tests::peers;
 use gimmal_tests::{Authority, eventually, pattern, server, trusting};
@@ -32,6 +32,7 @@ pub(crate) struct Site {
     pub(crate) trusting: Arc<ClientConfig>,
     tls: TlsServerConfig,
     upstream: String,
+    leaving: Arc<Leaving>,
     files: tempfile::TempDir,
 }
 
@@ -58,22 +59,45 @@ impl Site {
         let authority = Authority::new("the root");
         let key = authority.server(&["localhost"]).key();
         let files = tempfile::tempdir().unwrap();
+        let leaving = Arc::new(Leaving::default());
+        let told = Arc::clone(&leaving);
         std::fs::write(files.path().join("small.txt"), "a small file\n").unwrap();
         std::fs::write(files.path().join("large.bin"), pattern(0, 300_000)).unwrap();
         Self {
             trusting: trusting(authority.pem()),
             tls: TlsServerConfig::builder().certificate(key).build().unwrap(),
-            upstream: peers::server(upstream).0,
+            upstream: peers::server(move |stream| upstream(stream, &told)).0,
+            leaving,
             files,
         }
     }
 
+    /// Starts a server. The memory that the kernel locks for a ring is free only a moment after the ring's end, and
+    /// other tests need some, so it may take several attempts.
     pub(crate) fn start(&self, backend: Backend) -> Served {
-        let server = server(self.app(), backend).signals(false);
-        let running = server.bind("127.0.0.1:0").bind_tls("127.0.0.1:0", &self.tls).start();
-        let running = running.expect("the server starts");
+        let mut running = None;
+        eventually("a server starts", || {
+            running = self.server(backend).start().ok();
+            running.is_some()
+        });
+        let running = running.expect("it has started");
         let [plain, tls] = [0, 1].map(|at| running.addresses()[at].as_tcp().unwrap());
         Served { plain, tls, handle: running.handle(), running: Some(running) }
+    }
+
+    fn server(&self, backend: Backend) -> Server {
+        // Longer than a probe waits, and than a client of the traffic is silent.
+        let patient = Duration::from_secs(60);
+        let timeouts = Timeouts { handshake: patient, header_read: patient, ..Timeouts::default() };
+        let server = server(self.app(), backend).timeouts(timeouts).signals(false);
+        server.bind("127.0.0.1:0").bind_tls("127.0.0.1:0", &self.tls)
+    }
+
+    /// Has the upstream end the connections that are for it to end, and waits until it has.
+    pub(crate) fn end_connections_to_upstream(&self) {
+        let told = self.leaving.told.fetch_add(1, Ordering::SeqCst) + 1;
+        let have_ended = || self.leaving.since().iter().all(|since| *since == told);
+        eventually("the upstream has ended its connections", have_ended);
     }
 
     fn app(&self) -> App {
@@ -255,34 +279,56 @@ async fn tower_ticks(
     Sse::new(stream::iter(0..5).map(move |number| Ok(AxumEvent::default().data(format!("{name} {number}")))))
 }
 
-/// Connections to the upstream that it is about to end.
-static LEAVING: AtomicUsize = AtomicUsize::new(0);
-
-struct Leaving;
+/// Connections that the upstream ends when it is told to, so that it never does while an answer is waited for that
+/// matters.
+#[derive(Default)]
+struct Leaving {
+    /// How often it was told.
+    told: AtomicUsize,
+    /// For each of the connections, how often it had been told when they came here.
+    since: Mutex<Vec<usize>>,
+}
 
 impl Leaving {
-    fn begin() -> Self {
-        LEAVING.fetch_add(1, Ordering::SeqCst);
-        Self
+    /// Waits for the next request on such a connection; tells whether it comes before the end.
+    fn stays(&self, stream: &TcpStream, since: usize) -> bool {
+        let _ = stream.set_read_timeout(Some(Duration::from_millis(2)));
+        loop {
+            match stream.peek(&mut [0]) {
+                Ok(read) => return read > 0,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(_) => return false,
+            }
+            if self.told.load(Ordering::SeqCst) != since {
+                let _ = stream.shutdown(Shutdown::Both);
+                return false;
+            }
+        }
     }
-}
 
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        LEAVING.fetch_sub(1, Ordering::SeqCst);
+    fn since(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Waits until the upstream ends no connection: what is sent just then is answered with 502, and rightly so.
-pub(crate) fn wait_for_upstream() {
-    eventually("the upstream has ended what it was about to end", || LEAVING.load(Ordering::SeqCst) == 0);
 }
 
 /// A server behind the proxy, which does what the path says, until its client goes.
-fn upstream(mut stream: TcpStream) {
+fn upstream(mut stream: TcpStream, leaving: &Leaving) {
     let _ = stream.set_nodelay(true);
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
+    let mut leaves = false;
     loop {
+        if leaves {
+            let since = leaving.told.load(Ordering::SeqCst);
+            leaving.since().push(since);
+            let stays = leaving.stays(&stream, since);
+            let mut all = leaving.since();
+            let at = all.iter().position(|other| *other == since).expect("it was noted above");
+            all.swap_remove(at);
+            drop(all);
+            if !stays {
+                return;
+            }
+        }
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
         let head = read_head(&mut stream);
         let Some(body) = read_body(&mut stream, &head) else { return };
         let mut path = head.split(' ').nth(1).unwrap_or_default().splitn(4, '/').skip(2);
@@ -300,13 +346,10 @@ fn upstream(mut stream: TcpStream) {
                 let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{rest}", rest.len());
                 (answer.repeat(2), true)
             }
-            // It goes a moment later, when it is waited for by nobody.
+            // It waits no longer for a next request than until the upstream is told to end.
             "bye" => {
-                let _leaving = Leaving::begin();
-                let _ = stream.write_all(whole.as_bytes());
-                std::thread::sleep(Duration::from_millis(3));
-                let _ = stream.shutdown(Shutdown::Both);
-                (String::new(), false)
+                leaves = true;
+                (whole, true)
             }
             "slow" => {
                 std::thread::sleep(Duration::from_millis(20));

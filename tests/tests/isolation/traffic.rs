@@ -256,7 +256,7 @@ fn malformed(random: &mut Random, marker: &str) -> Vec<u8> {
 /// A request that goes on to another server, which answers in one of its ways.
 fn upstream(random: &mut Random, marker: &str) -> Vec<u8> {
     let way = random.pick(&[
-        "echo", "echo", "echo", "half", "none", "chunks", "garbage", "extra", "slow", "stall", "bye",
+        "echo", "echo", "echo", "half", "none", "chunks", "garbage", "extra", "slow", "stall", "bye", "bye",
     ]);
     let target = format!("/up/{way}/{marker}");
     if random.chance(50) {

@@ -193,6 +193,27 @@ fn a_bad_record_ends_the_session_with_an_alert() {
     }
 }
 
+/// An alert behind a close_notify would be out of place.
+#[test]
+fn a_bad_record_after_the_server_has_closed_is_not_read() {
+    let scene = Scene::new();
+    for backend in BACKENDS {
+        let server = serve(&scene, backend, Duration::from_secs(10), 8);
+        let mut client = scene.connect(server.address());
+        // It may be still sending, so the server waits a little.
+        client.send("GET / HTTP/1.1\r\nBad Name: 1\r\n\r\n");
+        assert_eq!(client.message().status, 400, "{backend:?}");
+        client.ended().unwrap_or_else(|error| panic!("{backend:?}: {error}"));
+        let socket = &mut client.stream_mut().sock;
+        socket.write_all(b"\x17\x03\x03\x00\x20................................").unwrap();
+        // It may be closed already.
+        let _ = socket.shutdown(Shutdown::Write);
+        assert_eq!(all_of(socket), b"", "{backend:?}: no alert comes behind close_notify");
+        eventually("it is closed", || server.handle().counters().open == 0);
+        assert_eq!(server.handle().counters().panics, 0, "{backend:?}");
+    }
+}
+
 #[test]
 fn whoever_stalls_in_the_handshake_is_gone_at_the_deadline() {
     let scene = Scene::new();

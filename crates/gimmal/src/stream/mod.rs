@@ -233,6 +233,12 @@ impl Stream {
         }
     }
 
+    /// Receives bytes that nobody reads, and tells how many; over TLS they are not decrypted. rustls would answer bad ones
+    /// by an alert, which has no place behind a close_notify.
+    pub(crate) async fn recv_unread(&self) -> io::Result<usize> {
+        self.socket().recv().await.map(|bytes| bytes.len())
+    }
+
     /// Tells whether much is about to come, as a large body: it is received in fewer, larger pieces then.
     pub fn set_bulk(&self, bulk: bool) {
         self.socket().set_bulk(bulk);

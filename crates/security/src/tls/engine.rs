@@ -137,16 +137,18 @@ impl Connection for UnbufferedClientConnection {
 }
 
 impl Engine {
-    /// Decrypts and answers all whole records in `input`.
+    /// Decrypts and answers all whole records in `input`. After this side's close_notify no alert
+    /// may follow: `may_alert` is false then.
     pub(super) fn receive(
         &mut self,
         input: &mut [u8],
         plaintext: &mut Vec<u8>,
         out: &mut Vec<u8>,
+        may_alert: bool,
     ) -> (Progress, Result<(), Error>) {
         match self {
-            Self::Server(connection) => receive(&mut **connection, input, plaintext, out),
-            Self::Client(connection) => receive(&mut **connection, input, plaintext, out),
+            Self::Server(connection) => receive(&mut **connection, input, plaintext, out, may_alert),
+            Self::Client(connection) => receive(&mut **connection, input, plaintext, out, may_alert),
         }
     }
 
@@ -187,6 +189,7 @@ fn receive<C: Connection>(
     input: &mut [u8],
     plaintext: &mut Vec<u8>,
     out: &mut Vec<u8>,
+    may_alert: bool,
 ) -> (Progress, Result<(), Error>) {
     let mut progress = Progress::default();
     loop {
@@ -226,7 +229,7 @@ fn receive<C: Connection>(
             }
             Err(error) => {
                 let rest = &mut input[progress.consumed..];
-                if !connection.has_output() && matches!(error, Error::PeerMisbehaved(_)) {
+                if may_alert && !connection.has_output() && matches!(error, Error::PeerMisbehaved(_)) {
                     provoke_alert(connection, rest);
                 }
                 drain_alert(connection, rest, out);

@@ -336,7 +336,8 @@ impl TlsSession {
         received: &mut Received,
     ) -> Result<usize, TlsError> {
         let (plaintext_before, out_before) = (plaintext.len(), out.len());
-        let (progress, result) = self.engine.receive(input, plaintext, out);
+        let may_alert = self.state != TlsState::Closed;
+        let (progress, result) = self.engine.receive(input, plaintext, out, may_alert);
         let Progress { consumed, early_bytes, peer_closed, may_send } = progress;
         received.early_bytes += early_bytes;
         // Also after `close`: what is left there would be taken for another session's.
