@@ -451,6 +451,10 @@ impl EpollListener {
                         None => self.core.counters.refused.add(1),
                     }
                 }
+                // That client has gone; the next one need not wait.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                    self.core.counters.accept_errors.add(1);
+                }
                 Poll::Ready(Err(error)) => {
                     self.core.counters.accept_errors.add(1);
                     tracing::warn!(%error, "accept failed; it goes on in a moment");
