@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use gimmal_runtime::{Backend, Cores, ListenOptions, Listener, Listeners};
@@ -40,14 +40,22 @@ fn unprivileged(user: u32, limits: &[&str], program: &[&str]) -> Command {
 struct Poor {
     child: Child,
     line: String,
+    /// Read all the time, so that the server never waits for it.
+    log: Option<JoinHandle<String>>,
 }
 
 impl Poor {
     fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut errors = child.stderr.take().unwrap();
+        let log = thread::spawn(move || {
+            let mut log = String::new();
+            errors.read_to_string(&mut log).unwrap();
+            log
+        });
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, line: line.trim().to_owned() }
+        Self { child, line: line.trim().to_owned(), log: Some(log) }
     }
 
     fn address(&self) -> SocketAddr {
@@ -66,9 +74,7 @@ impl Poor {
     /// Ends it and gives what it has logged.
     fn log(&mut self) -> String {
         let _ = self.child.kill();
-        let mut log = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-        log
+        self.log.take().unwrap().join().unwrap()
     }
 
     /// What it says when it ends by itself, which it must, and not well.
@@ -108,16 +114,25 @@ fn little_locked_memory_costs_speed_and_not_the_server() {
                 assert!(server.get("/").parse::<usize>().is_ok());
             }
             let log = server.log();
-            let told = log.lines().filter(|line| line.contains("WARN")).collect::<Vec<_>>();
-            assert!(told.len() == 1 && told[0].contains("ulimit -l"), "{kib} KiB, {cores} cores: {log}");
+            let told: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
+            // Some kernels count no ring as locked memory.
+            let enough = told.is_empty() && server.backend() == "io_uring";
+            let said_why = told.len() == 1 && told[0].contains("ulimit -l");
+            assert!(enough || said_why, "{kib} KiB, {cores} cores: {log}");
         }
     }
 }
 
 #[test]
 fn a_ring_that_was_asked_for_and_lacks_locked_memory_is_an_error_with_its_cure() {
-    let error = Poor::start(&mut unprivileged(61_104, &["--memlock=0:0"], &[SERVER, "uring", "2"])).fails();
-    assert!(error.contains("ulimit -l"), "{error}");
+    let server = Poor::start(&mut unprivileged(61_104, &["--memlock=0:0"], &[SERVER, "uring", "2"]));
+    if server.line.is_empty() {
+        let error = server.fails();
+        assert!(error.contains("ulimit -l"), "{error}");
+    } else {
+        // This kernel counts no ring as locked memory.
+        assert_eq!((server.get("/").len(), server.backend()), (1, "io_uring"));
+    }
 }
 
 #[test]
@@ -165,9 +180,15 @@ fn blocking_work_without_a_thread_is_an_error_and_no_panic() {
     let server = Poor::start(&mut unprivileged(61_108, &["--nproc=64:64"], &[SERVER, "epoll", "1"]));
     let process = server.child.id().to_string();
     // Nobody else may set another's limits.
-    let limit = ["prlimit", "--pid", &process, "--nproc=1:1"];
+    let limit = ["prlimit", "--pid", &process, "--nproc=1:64"];
     assert!(unprivileged(61_108, &["--core=0:0"], &limit).status().unwrap().success());
-    assert_eq!(server.get("/blocking"), "Err(NoThread)");
+    // More than may run at once: what was refused keeps no place.
+    for _ in 0..2 * gimmal_runtime::BLOCKING_RUNNING_MAX {
+        assert_eq!(server.get("/blocking"), "Err(NoThread)");
+    }
+    let limit = ["prlimit", "--pid", &process, "--nproc=64:64"];
+    assert!(unprivileged(61_108, &["--core=0:0"], &limit).status().unwrap().success());
+    assert_eq!(server.get("/blocking"), "Ok(\"done\")");
     assert_eq!(server.get("/"), "0");
 }
 

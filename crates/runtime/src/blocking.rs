@@ -1,8 +1,9 @@
 //! Work that would hold a core, on threads made for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// Pieces of work that run at once, process-wide.
@@ -36,7 +37,7 @@ struct Waiting;
 
 impl Waiting {
     fn new() -> Option<Self> {
-        let mut waiting = WAITING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
         (*waiting < BLOCKING_WAITING_MAX).then(|| {
             *waiting += 1;
             Self
@@ -46,7 +47,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        *WAITING.lock().unwrap_or_else(std::sync::PoisonError::into_inner) -= 1;
+        *WAITING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
     }
 }
 
@@ -74,13 +75,26 @@ pub async fn blocking<T: Send + 'static>(
     let waiting = Waiting::new().ok_or(BlockingError::Full)?;
     let permit = RUNNING.acquire().await.map_err(|_| BlockingError::Failed)?;
     drop(waiting);
-    let work = move || {
-        let _permit = permit;
-        work()
+    let tokio = Handle::current();
+    // Taken back when there is no thread: Tokio keeps what it was given, and the permit would be lost with it.
+    let given = Arc::new(Mutex::new(Some((permit, work))));
+    let taken = Arc::clone(&given);
+    let run = move || {
+        let (_permit, work) = take(&taken)?;
+        Some(work())
     };
     // Tokio panics when it has no thread at all and is refused one.
-    let spawned = catch_unwind(AssertUnwindSafe(|| tokio::task::spawn_blocking(work)));
-    spawned.map_err(|_| BlockingError::NoThread)?.await.map_err(|_| BlockingError::Failed)
+    match catch_unwind(AssertUnwindSafe(|| tokio.spawn_blocking(run))) {
+        Ok(running) => running.await.ok().flatten().ok_or(BlockingError::Failed),
+        Err(_) => {
+            drop(take(&given));
+            Err(BlockingError::NoThread)
+        }
+    }
+}
+
+fn take<T>(given: &Mutex<Option<T>>) -> Option<T> {
+    given.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 #[cfg(test)]

@@ -11,6 +11,21 @@ const TICK_MILLISECONDS: u64 = 50;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(u32);
 
+impl Tick {
+    /// It never comes.
+    pub(crate) const NEVER: Self = Self(u32::MAX);
+
+    /// The tick that comes `ticks` later.
+    pub(crate) fn after(self, ticks: u32) -> Self {
+        Self(self.0.saturating_add(ticks))
+    }
+
+    /// How long it takes at most from within `now` until this one has begun.
+    pub(crate) fn since(self, now: Self) -> Duration {
+        TICK * self.0.saturating_sub(now.0)
+    }
+}
+
 /// Time as of the last [`refresh`](Self::refresh), which the core makes once a round.
 #[derive(Debug)]
 pub(crate) struct CoarseClock {
@@ -65,6 +80,8 @@ pub(crate) struct Deadlines {
     /// The tick at which a slot's deadline has passed; 0 for none.
     ticks: RefCell<Vec<u32>>,
     swept: Cell<Tick>,
+    /// No deadline passes before this tick.
+    earliest: Cell<u32>,
     /// How long the last one was set for, and what that is in ticks: most are set for the same time.
     last: Cell<(Duration, u32)>,
 }
@@ -72,7 +89,7 @@ pub(crate) struct Deadlines {
 impl Deadlines {
     pub(crate) fn new() -> Self {
         let last = Cell::new((Duration::ZERO, ticks_of(Duration::ZERO)));
-        Self { ticks: RefCell::default(), swept: Cell::new(Tick(0)), last }
+        Self { ticks: RefCell::default(), swept: Cell::new(Tick(0)), earliest: Cell::new(u32::MAX), last }
     }
 
     /// Sets a slot's deadline. It is rounded up, by one tick more than the remainder since `now` may lie
@@ -84,6 +101,9 @@ impl Deadlines {
             self.last.set((after, ticks));
         }
         let at = now.0.saturating_add(ticks);
+        if at < self.earliest.get() {
+            self.earliest.set(at);
+        }
         let mut slots = self.ticks.borrow_mut();
         let slot = slot as usize;
         if slot >= slots.len() {
@@ -103,12 +123,21 @@ impl Deadlines {
         if self.swept.replace(now) >= now {
             return;
         }
+        let mut earliest = u32::MAX;
         for (slot, tick) in self.ticks.borrow_mut().iter_mut().enumerate() {
             if *tick != 0 && *tick <= now.0 {
                 *tick = 0;
                 passed.push(slot as u32);
+            } else if *tick != 0 {
+                earliest = earliest.min(*tick);
             }
         }
+        self.earliest.set(earliest);
+    }
+
+    /// A tick before which no deadline passes: until then nobody need sweep.
+    pub(crate) fn earliest(&self) -> Tick {
+        Tick(self.earliest.get())
     }
 }
 
@@ -162,6 +191,20 @@ mod tests {
         let deadlines = Deadlines::new();
         deadlines.set(0, Duration::MAX, Tick(5));
         assert_eq!(swept(&deadlines, u32::MAX - 1), []);
+    }
+
+    #[test]
+    fn nothing_passes_before_the_earliest_deadline_and_a_sweep_finds_it_anew() {
+        let deadlines = Deadlines::new();
+        assert_eq!(deadlines.earliest(), Tick::NEVER);
+        deadlines.set(0, TICK * 8, Tick(1));
+        deadlines.set(1, TICK * 2, Tick(1));
+        assert_eq!(deadlines.earliest(), Tick(4));
+        deadlines.clear(1);
+        assert_eq!(swept(&deadlines, 4), []);
+        assert_eq!(deadlines.earliest(), Tick(10));
+        assert_eq!(swept(&deadlines, 10), [0]);
+        assert_eq!(deadlines.earliest(), Tick::NEVER);
     }
 
     #[test]

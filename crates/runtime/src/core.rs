@@ -31,6 +31,8 @@ pub(crate) const FILE_BUFFER_BYTES: u32 = FILE_PIECE_BYTES as u32 + 4096;
 /// Bytes of a file that are read at once.
 pub(crate) const FILE_PIECE_BYTES: usize = 64 * 1024;
 
+/// Ticks that an idle core with open connections sleeps at most: it sees requests to close within them.
+const IDLE_TICKS: u32 = 20;
 /// What a task may do at one go with sockets that are always ready.
 const SHARE: u32 = 64;
 
@@ -511,6 +513,9 @@ impl Core {
     /// Polls each task that is ready now, and once.
     fn run_ready(&self) -> bool {
         let ready = self.tasks.ready();
+        if ready > 0 {
+            self.heartbeat.wake_watcher();
+        }
         for _ in 0..ready {
             let Some(task) = self.tasks.next_ready() else { break };
             self.counters.task_polls.add(1);
@@ -525,11 +530,17 @@ impl Core {
         ready > 0
     }
 
-    /// Whether anything waits for the next tick; the gauges do, if the last connection has closed since the last one.
-    pub(crate) fn needs_ticks(&self) -> bool {
-        self.open_connections() > 0
-            || !self.next_tick.is_empty()
-            || self.gauges().iter().any(|(gauge, value)| gauge.get() != *value as u64)
+    /// The tick that the core has to be awake for, if any: the next one when it is `active`, or something waits for it; else that
+    /// of the first deadline.
+    pub(crate) fn next_tick(&self, active: bool) -> Option<Tick> {
+        let is_open = self.open_connections() > 0;
+        let now = self.clock.now();
+        // The gauges wait, if the last connection has closed since the last one.
+        let waits = || self.gauges().iter().any(|(gauge, value)| gauge.get() != *value as u64);
+        if (active && is_open) || !self.next_tick.is_empty() || waits() {
+            return Some(now.after(1));
+        }
+        is_open.then(|| self.deadlines.earliest().min(now.after(IDLE_TICKS)))
     }
 
     fn gauges(&self) -> [(&Counter, usize); 3] {
@@ -541,7 +552,7 @@ impl Core {
         ]
     }
 
-    /// What is done every 50 ms: deadlines, requests to close, and the gauges.
+    /// What is done every 50 ms while the core is active: deadlines, requests to close, and the gauges.
     pub(crate) fn tick(&self) {
         let now = self.clock.refresh();
         let mut passed = Vec::new();

@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Duration, Instant, Sleep};
 
-use crate::clock::TICK;
+use crate::clock::Tick;
 use crate::core::Core;
 use crate::seed::panic_message;
 
@@ -27,6 +27,10 @@ pub(crate) struct Driver {
     /// The eventfd that the ring signals. It is never read: each signal is a new edge.
     ring: Option<AsyncFd<OwnedFd>>,
     tick: Pin<Box<Sleep>>,
+    /// When `tick` wakes the driver.
+    fires: Tick,
+    /// A round had something to do since the last tick.
+    active: bool,
     stop: Rc<Cell<bool>>,
 }
 
@@ -38,17 +42,28 @@ impl Driver {
             unsafe { AsyncFd::register_with_interest(eventfd, Interest::READABLE) }
         };
         let ring = ring.map(register).transpose()?;
-        Ok(Self { core: Rc::clone(core), ring, tick: Box::pin(tokio::time::sleep(TICK)), stop })
+        Ok(Self {
+            core: Rc::clone(core),
+            ring,
+            tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            fires: Tick::NEVER,
+            active: false,
+            stop,
+        })
     }
 
     fn tick_if_due(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.core.needs_ticks() {
-            return false;
+        let Some(wanted) = self.core.next_tick(self.active) else { return false };
+        // A timer that fires too early is set again then; setting it each time would cost more.
+        if wanted < self.fires {
+            self.fires = wanted;
+            self.tick.as_mut().reset(Instant::now() + wanted.since(self.core.now()));
         }
         let due = self.tick.as_mut().poll(cx).is_ready();
         if due {
             self.core.tick();
-            self.tick.as_mut().reset(Instant::now() + TICK);
+            self.fires = Tick::NEVER;
+            self.active = false;
         }
         due
     }
@@ -80,6 +95,7 @@ impl Driver {
         self.mute_signals();
         for _ in 0..ROUNDS_MAX {
             let busy = self.core.round()?;
+            self.active |= busy;
             if self.stop.get() {
                 return Poll::Ready(Ok(()));
             }

@@ -11,15 +11,15 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Connections that a core holds at once. At the limit it stops accepting, and goes on when one has
-    /// closed; who comes in between waits in the listener's backlog. Default 16,384; lowered to what
-    /// `RLIMIT_NOFILE` allows.
+    /// closed; who comes in between waits in the listener's backlog. Default 16,384; lowered, with a
+    /// warning, to what `RLIMIT_NOFILE` allows.
     pub connections_max: u32,
     /// Pinned receive buffers of a core: a power of two, at most 32,768. Default 512.
     pub receive_buffers: u16,
     /// Bytes of a receive buffer. Default 8 KiB.
     pub receive_buffer_bytes: u32,
     /// Pinned buffers for files that are read, and for what is encrypted, of 68 KiB each. Those that are never used
-    /// take no memory. Default 128.
+    /// take no memory. At least 1; default 128.
     pub file_buffers: u16,
     /// Bytes that a connection may have received and not read before its receive is stopped, so that one slow
     /// reader cannot take all buffers of the core. Default 64 KiB.

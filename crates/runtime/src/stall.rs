@@ -1,8 +1,8 @@
 //! Finding tasks that hold a core too long.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 /// What a core tells about itself: which poll it is in. Two relaxed stores a poll, and no clock.
@@ -14,6 +14,9 @@ pub(crate) struct Heartbeat {
     /// The task being polled, plus one; 0 between polls.
     task: AtomicU64,
     stalls: AtomicU64,
+    /// The thread that watches rests, since no core has done anything for a while.
+    resting: AtomicBool,
+    watcher: OnceLock<Thread>,
 }
 
 impl Heartbeat {
@@ -26,10 +29,25 @@ impl Heartbeat {
         self.task.store(0, Ordering::Relaxed);
     }
 
+    /// Says that a task is to be polled. It costs a load, unless the watcher rests.
+    pub(crate) fn wake_watcher(&self) {
+        if self.resting.load(Ordering::Relaxed)
+            && self.resting.swap(false, Ordering::AcqRel)
+            && let Some(watcher) = self.watcher.get()
+        {
+            watcher.unpark();
+        }
+    }
+
     pub(crate) fn stalls(&self) -> u64 {
         self.stalls.load(Ordering::Relaxed)
     }
 }
+
+/// Looks at quiet cores before the watcher rests.
+const QUIET_LOOKS: u32 = 8;
+/// How long it rests at most: a core that goes on at the very moment at which it lies down may fail to wake it.
+const REST: Duration = Duration::from_secs(2);
 
 /// A thread that looks at every core now and then, and reports one that sits in the same poll for too long.
 #[derive(Debug)]
@@ -72,11 +90,44 @@ struct Seen {
     reported: bool,
 }
 
+impl Heartbeat {
+    fn is_quiet_since(&self, seen: &Seen) -> bool {
+        self.task.load(Ordering::Relaxed) == 0 && self.polls.load(Ordering::Relaxed) == seen.polls
+    }
+}
+
+/// Sleeps until a core goes on, or for a while. Returns whether one does.
+fn rest(cores: &[Arc<Heartbeat>], seen: &[Seen]) -> bool {
+    for core in cores {
+        core.resting.store(true, Ordering::SeqCst);
+    }
+    if cores.iter().zip(seen).all(|(core, seen)| core.is_quiet_since(seen)) {
+        thread::park_timeout(REST);
+    }
+    let mut goes_on = false;
+    for core in cores {
+        goes_on |= !core.resting.swap(false, Ordering::AcqRel);
+    }
+    goes_on
+}
+
 fn watch(threshold: Duration, cores: &[Arc<Heartbeat>], stop: &AtomicBool) {
     let pause = (threshold / 4).clamp(Duration::from_millis(1), Duration::from_millis(250));
     let mut seen = vec![Seen { polls: 0, since: Instant::now(), reported: false }; cores.len()];
+    for core in cores {
+        // Nobody else sets it.
+        let _ = core.watcher.set(thread::current());
+    }
+    let mut quiet_looks = 0;
     while !stop.load(Ordering::Acquire) {
-        thread::park_timeout(pause);
+        if quiet_looks < QUIET_LOOKS {
+            thread::park_timeout(pause);
+        } else if rest(cores, &seen) {
+            quiet_looks = 0;
+        }
+        let is_quiet = |(core, seen): (&Arc<Heartbeat>, &Seen)| core.is_quiet_since(seen);
+        quiet_looks =
+            if cores.iter().zip(&seen).all(is_quiet) { QUIET_LOOKS.min(quiet_looks + 1) } else { 0 };
         for (index, (core, seen)) in cores.iter().zip(&mut seen).enumerate() {
             let (task, polls) = (core.task.load(Ordering::Relaxed), core.polls.load(Ordering::Relaxed));
             if task == 0 || polls != seen.polls {
@@ -121,6 +172,17 @@ mod tests {
         core.end();
         drop(detector);
         assert_eq!(core.stalls(), 1);
+    }
+
+    #[test]
+    fn a_stall_after_a_long_rest_is_reported_at_once() {
+        let core = Arc::new(Heartbeat::default());
+        let _detector = StallDetector::start(Duration::from_millis(20), vec![Arc::clone(&core)]);
+        assert!(eventually(|| core.resting.load(Ordering::Relaxed)));
+        core.wake_watcher();
+        assert!(!core.resting.load(Ordering::Relaxed));
+        core.begin(7);
+        assert!(eventually(|| core.stalls() == 1));
     }
 
     #[test]

@@ -150,8 +150,9 @@ impl Table {
         (before & !CLOSE_REQUESTED == after & !CLOSE_REQUESTED).then_some(info)
     }
 
-    /// Asks for a connection to be closed; `false` if it is gone. Its core closes it within a tick (50 ms):
-    /// what it waits for fails with `ConnectionAborted`.
+    /// Asks for a connection to be closed; `false` if it is gone. Its core closes it within a second, or 50 ms if it is
+    /// not idle or was asked through [`CoreHandle::request_close`](crate::CoreHandle::request_close): what it waits for
+    /// fails with `ConnectionAborted`.
     pub fn request_close(&self, id: ConnectionId) -> bool {
         let Some(slot) = self.slots.get(id.slot as usize).filter(|_| id.core == self.core) else {
             return false;

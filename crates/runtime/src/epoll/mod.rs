@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -27,6 +28,8 @@ use crate::stream::Stream;
 const OWNED_BYTES: usize = 16 * 1024;
 /// Pieces that one vectored write takes.
 const VECTORED_MAX: usize = 16;
+/// Bytes that a connection writes before Tokio hears of other sockets: one that takes megabytes keeps nobody waiting.
+const TURN_BYTES: usize = 256 * 1024;
 
 enum Socket {
     Tcp(TcpStream),
@@ -201,7 +204,7 @@ impl EpollSocket {
                 return;
             }
         }
-        if !self.write_queued(connection) {
+        if self.write_queued(connection) != Written::All {
             self.transmit.borrow_mut().draining = true;
             let connection = Rc::clone(connection);
             let core = Rc::clone(&connection.core);
@@ -209,17 +212,26 @@ impl EpollSocket {
         }
     }
 
-    /// Writes until nothing is queued (`true`) or the socket is full (`false`).
-    fn write_queued(&self, connection: &Connection) -> bool {
+    /// Writes what the socket takes, within one turn.
+    fn write_queued(&self, connection: &Connection) -> Written {
         let mut transmit = self.transmit.borrow_mut();
+        let mut left = TURN_BYTES;
         while !transmit.queue.is_empty() {
+            if left == 0 {
+                return Written::TurnOver;
+            }
             let written = {
                 let mut vectors = [io::IoSlice::new(&[]); VECTORED_MAX];
-                let mut count = 0;
+                let (mut count, mut room) = (0, left);
                 for (vector, piece) in vectors.iter_mut().zip(&transmit.queue) {
                     let from = if count == 0 { transmit.sent } else { 0 };
-                    *vector = io::IoSlice::new(&piece[from..]);
+                    let len = (piece.len() - from).min(room);
+                    *vector = io::IoSlice::new(&piece[from..from + len]);
+                    room -= len;
                     count += 1;
+                    if room == 0 {
+                        break;
+                    }
                 }
                 connection.core.counters.sends.add(1);
                 match &*self.socket.borrow() {
@@ -233,16 +245,18 @@ impl EpollSocket {
                 Ok(bytes) => {
                     connection.core.count_sent(connection, bytes);
                     transmit.advance(bytes);
+                    left -= bytes;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::SocketFull,
                 Err(error) => {
-                    transmit.errno = Some(error.raw_os_error().unwrap_or(libc::EPIPE));
-                    transmit.queue.clear();
-                    transmit.unsent = 0;
+                    let unsent = transmit.fail(error.raw_os_error().unwrap_or(libc::EPIPE));
+                    drop(transmit);
+                    drop(unsent);
+                    return Written::All;
                 }
             }
         }
-        true
+        Written::All
     }
 
     async fn writable(&self) -> io::Result<()> {
@@ -306,14 +320,13 @@ impl EpollSocket {
     }
 
     pub(crate) fn reset(&self, connection: &Rc<Connection>) {
-        let mut transmit = self.transmit.borrow_mut();
         // Refused only for a socket that is gone already.
         let _ = self.with_descriptor(|descriptor| {
             SockRef::from(&descriptor).set_linger(Some(std::time::Duration::ZERO))
         });
-        transmit.queue.clear();
-        transmit.unsent = 0;
-        drop(transmit);
+        let unsent = self.transmit.borrow_mut().fail(libc::ECONNABORTED);
+        drop(unsent);
+        self.ready.borrow_mut().release();
         // Closing it is what resets it.
         drop(self.socket.take());
         connection.closed();
@@ -338,7 +351,28 @@ fn was_reset() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
 }
 
+/// How far writing came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// Nothing is queued any more.
+    All,
+    SocketFull,
+    TurnOver,
+}
+
 impl Transmit {
+    /// Forgets all that was to be sent: sending fails with `errno` from now on. The memory is to be dropped by the caller,
+    /// when nothing is borrowed.
+    #[must_use]
+    fn fail(&mut self, errno: i32) -> VecDeque<SendBuf> {
+        // By name, so that whatever is added is forgotten as well. The task that drains ends by itself.
+        let Self { queue, sent, unsent, errno: failed, draining: _ } = self;
+        *sent = 0;
+        *unsent = 0;
+        failed.get_or_insert(errno);
+        mem::take(queue)
+    }
+
     fn advance(&mut self, bytes: usize) {
         self.unsent -= bytes;
         self.sent += bytes;
@@ -356,10 +390,13 @@ impl Transmit {
 async fn drain(connection: &Rc<Connection>) {
     let Io::Epoll(this) = connection.io() else { return };
     while this.drains(connection).await {
-        let done = this.write_queued(connection);
+        let written = this.write_queued(connection);
         connection.wake_sender();
-        if done {
-            break;
+        match written {
+            Written::All => break,
+            Written::SocketFull => {}
+            // Until Tokio has looked at all sockets.
+            Written::TurnOver => tokio::task::yield_now().await,
         }
     }
     this.transmit.borrow_mut().draining = false;
@@ -413,6 +450,10 @@ impl EpollListener {
                         Some(stream) => return Poll::Ready(stream),
                         None => self.core.counters.refused.add(1),
                     }
+                }
+                // That client has gone; the next one need not wait.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {
+                    self.core.counters.accept_errors.add(1);
                 }
                 Poll::Ready(Err(error)) => {
                     self.core.counters.accept_errors.add(1);
