@@ -25,8 +25,8 @@
 //!   [`via`](Proxy::via) sets it. A request that has come through this proxy before is answered with 508.
 //! * `Host` stays what the client sent, unless [`upstream_host`](Proxy::upstream_host) is called. A request of HTTP/1.0
 //!   that has none goes on with that of the upstream.
-//! * `Max-Forwards` of OPTIONS and TRACE is counted down; at 0 the proxy answers itself, TRACE with 405. Every method but
-//!   CONNECT, known or not, is forwarded.
+//! * `Max-Forwards` of OPTIONS is counted down, and 0 is answered here. So it is of TRACE, where the server lets that in.
+//! * Every method that the server lets in, known or not, is forwarded, but for CONNECT.
 //! * An upgrade, as to WebSocket, goes through, and the two connections become one. One to `h2c` does not: it would
 //!   take every later request past the proxy's eyes. Neither does one in HTTP/1.0 or beside a body, where `Upgrade` is
 //!   ignored (section 7.8). A 101 that nobody asked for, or to another protocol, is 502. CONNECT is refused with 405.
