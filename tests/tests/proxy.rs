@@ -767,3 +767,20 @@ fn a_request_that_comes_back_is_a_loop_and_a_chain_is_none() {
         },
     );
 }
+
+#[test]
+fn methods_that_nobody_here_knows_reach_the_upstream() {
+    let (url, _) = answers(|head| match head.split(' ').next().unwrap_or_default() {
+        "PROPFIND" => "HTTP/1.1 207 Multi-Status\r\ncontent-length: 0\r\n\r\n",
+        "X-OWN" => "HTTP/1.1 203 OK\r\ncontent-length: 0\r\n\r\n",
+        _ => FINE,
+    });
+    proxied(&[url], |server| {
+        for (method, status) in [("PROPFIND", 207), ("X-OWN", 203), ("GET", 200)] {
+            let mut client = Client::connect(server.address());
+            client.send(format!("{method} / HTTP/1.1\r\nhost: a\r\n\r\n"));
+            let head = client.head();
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{method}: {head}");
+        }
+    });
+}
