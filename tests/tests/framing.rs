@@ -580,8 +580,9 @@ fn an_expectation_of_nothing_is_met() {
 fn a_connect_that_opens_no_tunnel_is_no_success_and_the_last_request() {
     let any = || App::new().any("/", async || "any").get("/smuggled", async || "smuggled");
     let fallback = || App::new().fallback(async || "fallback").get("/smuggled", async || "smuggled");
-    let apps: [fn() -> App; 3] = [any, fallback, app];
-    for (app, status) in apps.into_iter().zip([501, 501, 405]) {
+    let no_tunnel = || App::new().connect("/", async || "no tunnel").get("/smuggled", async || "smuggled");
+    let apps: [fn() -> App; 4] = [any, fallback, app, no_tunnel];
+    for (app, status) in apps.into_iter().zip([405, 405, 405, 501]) {
         on_both(app, |server| {
             let mut client = Client::connect(server.address());
             client.send(format!("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n{SMUGGLED}"));

@@ -293,6 +293,22 @@ fn a_client_that_ends_its_side_or_sends_more_still_gets_its_answer() {
     );
 }
 
+#[test]
+fn a_client_that_sends_requests_while_its_handler_waits_is_not_read_without_end() {
+    for backend in BACKENDS {
+        let count = Arc::new(AtomicUsize::new(0));
+        let server = start(server(endless(&count), backend));
+        let mut client = Client::connect(server.address());
+        client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        let requests = "GET /never HTTP/1.1\r\nHost: a\r\n\r\n".repeat(10_000);
+        // Nobody reads them.
+        while client.try_send(&requests).is_ok() {}
+        let received = server.handle().counters().received_bytes;
+        assert!(received < 1 << 20, "{backend:?}: {received}");
+        assert_eq!(count.load(Ordering::SeqCst), 1, "{backend:?}");
+    }
+}
+
 /// Streams a piece, and then what is made of the body.
 async fn late(body: Body) -> Body {
     let first = stream::iter([Ok(Chunk::from("first"))]);

@@ -276,7 +276,9 @@ impl fmt::Debug for WebSocketUpgrade {
 /// A WebSocket that is open.
 ///
 /// All methods take `&self`: one future may receive while another sends, in one task or in two, without a lock. Pings
-/// are answered, and a silent peer is pinged, while something is being received.
+/// are answered, and a silent peer is pinged, while something is being received. Of Pings that come faster than their
+/// answers can be sent, the latest is answered (RFC 6455, section 5.5.3). A peer that resets the connection ends the
+/// handler, whatever it waits for.
 ///
 /// Dropping it sends a Close and ends the connection once that has gone out; [`close`](Self::close) waits for the
 /// peer's.

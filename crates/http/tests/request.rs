@@ -146,3 +146,33 @@ fn a_view_of_other_bytes_does_not_panic() {
     assert_eq!((view.target(), view.path(), view.header("host")), ("", "", None));
     assert_eq!(view.headers().count(), 1);
 }
+
+#[test]
+fn a_head_that_was_given_up_hides_nothing_of_the_next() {
+    let limits = Limits::default();
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n", "x".repeat(200));
+    let short = b"HEAD /b HTTP/1.0\r\n\r\n";
+    let mut head = RequestHead::new();
+    assert_eq!(head.parse(long.as_bytes(), &limits), Ok(Parsed::Partial));
+    head.reset();
+    assert_eq!(head.parse(short, &limits), Ok(Parsed::Complete(short.len())));
+    // The same in the storage of another head.
+    let mut copy = RequestHead::new();
+    copy.parse(b"POST /?q HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", &limits).unwrap();
+    copy.clone_from(&head);
+    let view = copy.view(short);
+    assert_eq!((view.method(), view.version(), view.path()), (&Method::HEAD, Version::HTTP_10, "/b"));
+    assert_eq!((view.query(), view.authority(), view.headers().len()), (None, None, 0));
+    assert_eq!((copy.framing(), copy.keep_alive()), (BodyFraming::None, false));
+}
+
+#[test]
+fn the_scheme_of_an_absolute_target_is_told() {
+    let limits = Limits::default();
+    for (target, scheme) in [("/", None), ("http://a/", Some("http")), ("HTTPS://a", Some("https"))] {
+        let bytes = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut head = RequestHead::new();
+        head.parse(bytes.as_bytes(), &limits).unwrap();
+        assert_eq!(head.view(bytes.as_bytes()).scheme(), scheme, "{target}");
+    }
+}

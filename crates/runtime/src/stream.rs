@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -74,6 +75,26 @@ impl Stream {
     #[must_use]
     pub fn try_recv(&self) -> Option<PinnedBytes> {
         self.connection.try_receive()
+    }
+
+    /// Asks an outgoing connection's socket whether it holds bytes or an end that nobody has received.
+    ///
+    /// It costs a system call. What has been received already is not looked at: [`try_recv`](Self::try_recv) tells that. An
+    /// accepted connection, and one that has ended, answer true.
+    #[must_use]
+    pub fn has_arrived(&self) -> bool {
+        let look = |socket: SockRef<'_>| {
+            let mut byte = [MaybeUninit::uninit()];
+            let looked = socket.recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT);
+            !looked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        };
+        match self.connection.io() {
+            Io::Epoll(socket) => socket.with_descriptor(|descriptor| Ok(look(SockRef::from(&descriptor)))),
+            Io::Ring(socket) => socket
+                .with_descriptor(|descriptor| look(SockRef::from(descriptor)))
+                .map(|looked| looked.unwrap_or(true)),
+        }
+        .unwrap_or(true)
     }
 
     /// Puts bytes back: the next [`recv`](Self::recv) gets them first.

@@ -128,7 +128,7 @@ impl Site {
             .get("/ws", websocket)
             .files("/files", Files::open(self.files.path()).unwrap())
             .any("/tower/{*rest}", gimmal::tower::service(tower))
-            .any("/up/{*rest}", Proxy::new([&self.upstream]).unwrap())
+            .any("/up/{*rest}", Proxy::new([&self.upstream]).unwrap().via("gimmal").unwrap())
     }
 }
 

@@ -89,7 +89,8 @@ async fn is_quiet(link: &Link) -> bool {
     // Neither the core's share nor Tokio's budget may answer in place of the socket: its bytes would be taken for the
     // response to the next request.
     let look = poll_fn(|cx| Poll::Ready(stream.core().with_own_share(|| stream.poll_recv(cx).is_pending())));
-    tokio::task::unconstrained(look).await
+    // What has come is received only when the core goes round: the socket itself is asked as well.
+    tokio::task::unconstrained(look).await && !stream.has_arrived()
 }
 
 /// Closes connections that have waited too long, and all of them when the core is to stop; ends when there are none.

@@ -61,7 +61,8 @@ pub trait FromRequest: Sized {
     }
 }
 
-/// The whole request, with its body. Extractors to the left of it have taken what they took.
+/// The whole request, with its body. Extractors to the left of it have taken what they took; those to the right see the
+/// same head, and neither the body nor the [`Extensions`](crate::Extensions), which go with the request.
 impl FromRequest for Request {
     async fn from_request(request: &mut Request) -> Result<Self, Error> {
         Ok(request.take())

@@ -171,6 +171,11 @@ impl Stream {
         Self(Rc::clone(&self.0))
     }
 
+    /// Tells whether the socket holds bytes or an end that nobody has received.
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.socket().has_arrived()
+    }
+
     fn socket(&self) -> &Socket {
         &self.0.socket
     }
