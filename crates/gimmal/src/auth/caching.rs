@@ -38,22 +38,22 @@ mod tests {
     use super::*;
 
     fn after(
-        name: header::HeaderName,
+        name: &header::HeaderName,
         values: &[&'static str],
         change: impl Fn(&mut HeaderMap),
     ) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(&name, HeaderValue::from_static(value));
+            headers.append(name, HeaderValue::from_static(value));
         }
         change(&mut headers);
-        headers.get_all(&name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+        headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
     }
 
     #[test]
     fn a_field_is_named_once() {
         let vary =
-            |values: &[&'static str]| after(header::VARY, values, |headers| vary_on(headers, "cookie"));
+            |values: &[&'static str]| after(&header::VARY, values, |headers| vary_on(headers, "cookie"));
         assert_eq!(vary(&[]), ["cookie"]);
         assert_eq!(vary(&["accept-encoding"]), ["accept-encoding", "cookie"]);
         assert_eq!(vary(&["Accept, Cookie"]), ["Accept, Cookie"]);
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn what_the_handler_said_of_caches_stays() {
-        let cached = |values: &[&'static str]| after(header::CACHE_CONTROL, values, keep_private);
+        let cached = |values: &[&'static str]| after(&header::CACHE_CONTROL, values, keep_private);
         assert_eq!(cached(&[]), ["private"]);
         assert_eq!(cached(&["max-age=60"]), ["max-age=60", "private"]);
         for own in ["no-store", "Private", "private=\"x-a\", max-age=1", "public, max-age=3600", "S-MaxAge=9"]
