@@ -8,6 +8,7 @@ use gimmal_security::bearer::BearerToken;
 use gimmal_security::credentials::{Credentials, Realm, parse_challenges};
 use gimmal_security::digest::{DigestAlgorithm, DigestRequest, DigestScheme, DigestSecret};
 use gimmal_security::{ExposeSecret, SecretString};
+use http::HeaderValue;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -17,6 +18,11 @@ static DIGEST: LazyLock<(DigestScheme, DigestSecret)> = LazyLock::new(|| {
     (DigestScheme::new(realm).with_auth_int().with_userhash().allow_md5(), secret)
 });
 
+/// What can stand in a field once the parser of heads has taken it.
+fn is_field_value(data: &[u8]) -> bool {
+    HeaderValue::from_bytes(data).is_ok() && data.trim_ascii() == data
+}
+
 fn is_token(text: &str) -> bool {
     let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_tchar)
@@ -24,6 +30,9 @@ fn is_token(text: &str) -> bool {
 
 /// The general form, Basic, Bearer and API keys.
 pub fn run(data: &[u8]) {
+    if !is_field_value(data) {
+        return;
+    }
     let parsed = Credentials::parse(data);
     let bearer = BearerToken::parse(data);
     if let Ok(Some(token)) = &bearer {
@@ -62,6 +71,9 @@ pub fn run(data: &[u8]) {
 /// Digest: no input is right, as none knows a nonce of this process.
 pub fn run_digest(data: &[u8]) {
     let (scheme, secret) = &*DIGEST;
+    if !is_field_value(data) {
+        return;
+    }
     let Ok(credentials) = Credentials::parse(data) else { return };
     let Ok(credentials) = scheme.read(&credentials) else { return };
     for target in ["/", "/dir/index.html"] {

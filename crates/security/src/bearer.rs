@@ -34,7 +34,9 @@ impl<'a> BearerToken<'a> {
         if !scheme.eq_ignore_ascii_case(b"bearer") {
             return Ok(None);
         }
-        let token = rest.trim_ascii();
+        // Spaces alone separate, as for every reader of credentials (RFC 9110, section 11.4).
+        let spaces = rest.iter().take_while(|&&byte| byte == b' ').count();
+        let token = &rest[spaces..];
         let unpadded_len = token.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
         let is_b64token = unpadded_len > 0
             && token[..unpadded_len]
@@ -292,9 +294,17 @@ mod tests {
         for other in ["Basic abc", "Bearerabc", "", "DPoP abc", " Bearer abc"] {
             assert_eq!(BearerToken::parse(other.as_bytes()), Ok(None), "{other}");
         }
-        for bad in
-            ["Bearer", "Bearer ", "Bearer ==", "Bearer a b", "Bearer a=b", "Bearer \"a\"", "Bearer a,b"]
-        {
+        for bad in [
+            "Bearer",
+            "Bearer ",
+            "Bearer \tabc",
+            "Bearer abc\t",
+            "Bearer ==",
+            "Bearer a b",
+            "Bearer a=b",
+            "Bearer \"a\"",
+            "Bearer a,b",
+        ] {
             assert_eq!(BearerToken::parse(bad.as_bytes()), Err(MalformedBearer), "{bad}");
         }
         assert_eq!(BearerToken::parse(b"Bearer \xff"), Err(MalformedBearer));

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gimmal_runtime::{Core, LocalFuture};
-use gimmal_security::Principal;
 use gimmal_security::audit::AuditEvent;
 use gimmal_security::cookies::Cookies;
 use gimmal_security::csrf::{OriginCheck, OriginRequest};
@@ -15,6 +14,7 @@ use gimmal_security::session::{
     self, CookieAfter, SessionError, SessionKey, SessionOptions, SessionStore, SessionStoreError,
     SessionSummary,
 };
+use gimmal_security::{Mechanism, Principal};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -263,14 +263,18 @@ impl Sessions {
     /// Commits the session, and adds the cookies to the response.
     async fn commit(&self, session: &Session, response: Response) -> Response {
         let Some(inner) = session.0.session.take() else { return response };
+        let is_logged_in = inner.principal().is_some();
         let own = match self.sessions.commit(inner).await {
             Ok(own) => own,
             Err(SessionError::Store(error)) => return unavailable(error).into_response(),
             Err(error) => return Error::from(error).into_response(),
         };
-        if let (Some(cookie), Some((accounts, proof))) = (&own, session.0.proof.take())
+        if let (true, Some(cookie), Some((accounts, proof))) = (is_logged_in, &own, session.0.proof.take())
             && let Some(refused) = self.end_overtaken(cookie, &accounts, &proof).await
         {
+            let (account, reason) = (Some(proof.name.as_str()), "the password was changed during the login");
+            let event = AuditEvent::LoginFailed { mechanism: Mechanism::Password, account, reason };
+            session.0.recorder.record(event, None);
             return refused;
         }
         let mut response = response;
@@ -436,8 +440,11 @@ impl Session {
 
     /// [`log_in`](Self::log_in) for a login that was recorded already, and whose password may change under way.
     pub(super) fn log_in_by_password(&self, principal: Principal, accounts: Accounts, proof: PasswordProof) {
+        // Who proves again to be who is logged in may do so to change the password in this very request. If the session
+        // was ended meanwhile, it stays so at its commit.
+        let is_continued = self.principal().is_some_and(|before| before.id() == principal.id());
         self.change(|session| session.log_in(principal));
-        *self.0.proof.borrow_mut() = Some((accounts, proof));
+        *self.0.proof.borrow_mut() = (!is_continued).then_some((accounts, proof));
     }
 
     /// Logs in whom an OpenID provider has proved, in such a way that the provider can end the session.

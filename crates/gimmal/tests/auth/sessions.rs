@@ -14,7 +14,7 @@ use gimmal::security::{MacKey, SecretString};
 use gimmal::tls::TlsServerConfig;
 use gimmal::{App, BoxError, Error, Form, HeaderValue, IntoResponse, Redirect, Response, get, header, post};
 
-use crate::{PASSWORD, Service, alice, realm};
+use crate::{HASH, PASSWORD, Service, alice, realm};
 
 #[derive(serde::Deserialize)]
 struct Credentials {
@@ -285,6 +285,42 @@ fn a_login_that_a_change_of_the_password_overtakes_begins_no_session() {
     let form = ["--data", "name=alice", "--data-urlencode", &format!("password={PASSWORD}")];
     let answer = service.curl(&form, "/login");
     assert_eq!((answer.status, answer.fields("set-cookie").len(), store.len()), (401, 0, 0));
+}
+
+/// A user proves again who he is to change his password; he stays logged in, or logs out everywhere.
+#[test]
+fn a_change_of_ones_own_password_is_no_login_that_was_overtaken() {
+    let users = Arc::new(MemoryUsers::new([alice()]));
+    let changed = Arc::clone(&users);
+    let change = async move |login: Login, session: Session, Form(form): Form<Credentials>| {
+        login.password(&form.name, form.password).await?;
+        assert!(changed.replace_password_hash("alice", &HASH, "another").await.unwrap());
+        session.log_out_everywhere().await?;
+        Ok::<_, Error>("changed")
+    };
+    let store = Arc::new(MemorySessionStore::new(10));
+    let sessions = Sessions::new(Arc::clone(&store), SessionOptions::default());
+    let app = App::new()
+        .route("/login", post(log_in))
+        .route("/password", post(change))
+        .with(sessions)
+        .state(Accounts::new(Shared(users)));
+    let tls = TlsServerConfig::self_signed_for_development(&["localhost", "127.0.0.1"]).unwrap();
+    let service = Service::start_tls(app, &tls);
+    let browser = Browser::new(&service);
+    assert_eq!(browser.log_in(PASSWORD).status, 303);
+    let form = ["--data", "name=alice", "--data-urlencode", &format!("password={PASSWORD}")];
+    let answer = browser.ask(&form, "/password");
+    assert_eq!((answer.status, answer.body.as_str(), store.len()), (200, "changed", 0));
+}
+
+/// Users that the test changes, too.
+struct Shared(Arc<MemoryUsers>);
+
+impl UserStore for Shared {
+    async fn find(&self, name: &str) -> Result<Option<User>, BoxError> {
+        self.0.find(name).await
+    }
 }
 
 struct Broken;

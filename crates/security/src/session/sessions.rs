@@ -153,6 +153,8 @@ pub struct Session {
     /// The changes since it was loaded.
     changes: BTreeMap<String, Option<Value>>,
     next: Next,
+    /// Whether who logged in was logged in before.
+    is_continued: bool,
     /// Whether the client holds a cookie that it had better not hold.
     is_cookie_dead: bool,
     /// The id that it gets at its commit if it needs one, made when somebody asks for it before.
@@ -233,9 +235,11 @@ impl Session {
     /// Logs somebody in. The session gets a new id and begins anew, so that an id which somebody else planted or saw
     /// is worth nothing. The data stay if nobody else was logged in, as a shopping cart should.
     pub fn log_in(&mut self, principal: Principal) {
-        if self.principal().is_some_and(|before| before.id() != principal.id()) {
+        let before = self.principal().map(|before| before.id() == principal.id());
+        if before == Some(false) {
             self.clear();
         }
+        self.is_continued = before == Some(true);
         self.record.labels = vec![principal_label(principal.id())];
         self.record.principal = Some(principal);
         self.next = Next::Restart;
@@ -270,6 +274,7 @@ impl Session {
         self.clear();
         self.record.principal = None;
         self.record.labels.clear();
+        self.is_continued = false;
         self.next = Next::End;
     }
 
@@ -348,6 +353,7 @@ impl<S: SessionStore> Sessions<S> {
             }),
             changes: BTreeMap::new(),
             next: Next::Keep,
+            is_continued: false,
             is_cookie_dead,
             next_id: None,
         })
@@ -362,15 +368,15 @@ impl<S: SessionStore> Sessions<S> {
     /// # Cancel safety
     /// If the future is dropped, a session may be gone that was to get a new id.
     pub async fn commit(&self, session: Session, now: u64) -> Result<Option<HeaderValue>, SessionError> {
-        let Session { current, next, is_cookie_dead, .. } = session;
+        let Session { current, next, is_continued, is_cookie_dead, .. } = session;
         if let (Some(key), Next::Keep) = (current, next) {
             return self.update(&key, session, now).await;
         }
         if let Some(key) = current
             && !self.store.remove(&key).await?
-            && next == Next::Rotate
+            && (next == Next::Rotate || is_continued)
         {
-            // Somebody ended the session while its request ran, and nobody has logged in since.
+            // Somebody ended the session while its request ran, and nobody else has logged in since.
             return self.removal_cookie();
         }
         if session.is_worth_keeping() {
