@@ -26,6 +26,7 @@ use gimmal_tests::peers;
 use gimmal_tests::{Authority, eventually, pattern, server, trusting};
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
 
 /// What all servers of a test have in common.
 pub(crate) struct Site {
@@ -104,6 +105,7 @@ impl Site {
         let tower = axum::Router::new()
             .route("/tower/hello/{name}", axum_get(tower_hello))
             .route("/tower/ticks/{name}", axum_get(tower_ticks))
+            .route("/tower/ws", axum_get(tower_websocket))
             .route("/tower/echo", axum_post(async |body: axum::body::Bytes| body));
         App::new()
             .get("/", async || "Hello, World!")
@@ -204,11 +206,16 @@ async fn upgrade() -> Response {
 }
 
 /// Echoes; or ends, as the client says, and then still has something to say.
-async fn raw(stream: Stream) {
+async fn raw(mut stream: Stream) {
     while let Ok(bytes) = stream.recv().await
         && !bytes.is_empty()
     {
         if bytes.starts_with(b"quit") {
+            return;
+        }
+        if bytes.starts_with(b"finish") {
+            // As Tokio's world does it: the stream is dropped before the kernel has done it.
+            let _ = AsyncWriteExt::shutdown(&mut stream).await;
             return;
         }
         if bytes.starts_with(b"burst") {
@@ -277,6 +284,17 @@ async fn tower_ticks(
     axum::extract::Path(name): axum::extract::Path<String>,
 ) -> Sse<impl futures_util::Stream<Item = Result<AxumEvent, Infallible>>> {
     Sse::new(stream::iter(0..5).map(move |number| Ok(AxumEvent::default().data(format!("{name} {number}")))))
+}
+
+async fn tower_websocket(upgrade: axum::extract::ws::WebSocketUpgrade) -> axum::response::Response {
+    upgrade.on_upgrade(async |mut socket| {
+        while let Some(Ok(message)) = socket.recv().await {
+            let is_last = message.to_text().is_ok_and(|text| text.starts_with("drop"));
+            if is_last || socket.send(message).await.is_err() {
+                return;
+            }
+        }
+    })
 }
 
 /// Connections that the upstream ends when it is told to, so that it never does while an answer is waited for that
