@@ -96,7 +96,7 @@ impl Site {
 
     /// Has the upstream end the connections that are for it to end, and waits until it has.
     pub(crate) fn end_connections_to_upstream(&self) {
-        let told = self.leaving.told.fetch_add(1, Ordering::SeqCst) + 1;
+        let told = self.leaving.tell();
         let have_ended = || self.leaving.since().iter().all(|since| *since == told);
         eventually("the upstream has ended its connections", have_ended);
     }
@@ -324,6 +324,19 @@ impl Leaving {
         }
     }
 
+    /// Notes a connection. Under the lock: none may come with an old number once all those have gone.
+    fn come(&self) -> usize {
+        let mut all = self.since();
+        let since = self.told.load(Ordering::SeqCst);
+        all.push(since);
+        since
+    }
+
+    fn tell(&self) -> usize {
+        let _all = self.since();
+        self.told.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
     fn since(&self) -> MutexGuard<'_, Vec<usize>> {
         self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -335,8 +348,7 @@ fn upstream(mut stream: TcpStream, leaving: &Leaving) {
     let mut leaves = false;
     loop {
         if leaves {
-            let since = leaving.told.load(Ordering::SeqCst);
-            leaving.since().push(since);
+            let since = leaving.come();
             let stays = leaving.stays(&stream, since);
             let mut all = leaving.since();
             let at = all.iter().position(|other| *other == since).expect("it was noted above");
