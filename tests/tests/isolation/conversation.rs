@@ -40,8 +40,13 @@ impl<'a> Crowd<'a> {
     /// Lets clients come, talk and go.
     pub(crate) fn stir(&mut self, random: &mut Random) -> Result<(), String> {
         for turn in 0..TURNS {
-            if self.conversations.len() < CLIENTS && random.chance(30) || self.conversations.is_empty() {
-                self.begin(random)?;
+            // One after the other, or several at once, just when another has gone.
+            let arrivals =
+                if random.chance(5) { 1 + random.below(5) } else { usize::from(random.chance(25)) };
+            for _ in 0..arrivals.max(usize::from(self.conversations.is_empty())) {
+                if self.conversations.len() < CLIENTS {
+                    self.begin(random)?;
+                }
             }
             let at = random.below(self.conversations.len());
             if self.conversations[at].go_on()? {

@@ -26,6 +26,7 @@ use gimmal_tests::peers;
 use gimmal_tests::{Authority, eventually, pattern, server, trusting};
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
 
 /// What all servers of a test have in common.
 pub(crate) struct Site {
@@ -95,7 +96,7 @@ impl Site {
 
     /// Has the upstream end the connections that are for it to end, and waits until it has.
     pub(crate) fn end_connections_to_upstream(&self) {
-        let told = self.leaving.told.fetch_add(1, Ordering::SeqCst) + 1;
+        let told = self.leaving.tell();
         let have_ended = || self.leaving.since().iter().all(|since| *since == told);
         eventually("the upstream has ended its connections", have_ended);
     }
@@ -104,6 +105,7 @@ impl Site {
         let tower = axum::Router::new()
             .route("/tower/hello/{name}", axum_get(tower_hello))
             .route("/tower/ticks/{name}", axum_get(tower_ticks))
+            .route("/tower/ws", axum_get(tower_websocket))
             .route("/tower/echo", axum_post(async |body: axum::body::Bytes| body));
         App::new()
             .get("/", async || "Hello, World!")
@@ -204,11 +206,16 @@ async fn upgrade() -> Response {
 }
 
 /// Echoes; or ends, as the client says, and then still has something to say.
-async fn raw(stream: Stream) {
+async fn raw(mut stream: Stream) {
     while let Ok(bytes) = stream.recv().await
         && !bytes.is_empty()
     {
         if bytes.starts_with(b"quit") {
+            return;
+        }
+        if bytes.starts_with(b"finish") {
+            // As Tokio's world does it: the stream is dropped before the kernel has done it.
+            let _ = AsyncWriteExt::shutdown(&mut stream).await;
             return;
         }
         if bytes.starts_with(b"burst") {
@@ -279,6 +286,17 @@ async fn tower_ticks(
     Sse::new(stream::iter(0..5).map(move |number| Ok(AxumEvent::default().data(format!("{name} {number}")))))
 }
 
+async fn tower_websocket(upgrade: axum::extract::ws::WebSocketUpgrade) -> axum::response::Response {
+    upgrade.on_upgrade(async |mut socket| {
+        while let Some(Ok(message)) = socket.recv().await {
+            let is_last = message.to_text().is_ok_and(|text| text.starts_with("drop"));
+            if is_last || socket.send(message).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
 /// Connections that the upstream ends when it is told to, so that it never does while an answer is waited for that
 /// matters.
 #[derive(Default)]
@@ -306,6 +324,19 @@ impl Leaving {
         }
     }
 
+    /// Notes a connection. Under the lock: none may come with an old number once all those have gone.
+    fn come(&self) -> usize {
+        let mut all = self.since();
+        let since = self.told.load(Ordering::SeqCst);
+        all.push(since);
+        since
+    }
+
+    fn tell(&self) -> usize {
+        let _all = self.since();
+        self.told.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
     fn since(&self) -> MutexGuard<'_, Vec<usize>> {
         self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -317,8 +348,7 @@ fn upstream(mut stream: TcpStream, leaving: &Leaving) {
     let mut leaves = false;
     loop {
         if leaves {
-            let since = leaving.told.load(Ordering::SeqCst);
-            leaving.since().push(since);
+            let since = leaving.come();
             let stays = leaving.stays(&stream, since);
             let mut all = leaving.since();
             let at = all.iter().position(|other| *other == since).expect("it was noted above");

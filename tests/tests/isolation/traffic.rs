@@ -23,8 +23,8 @@ pub(crate) enum Step {
 /// What one client does from its first byte to its end.
 pub(crate) fn script(random: &mut Random, marker: &str, is_tls: bool) -> VecDeque<Step> {
     let mut steps = VecDeque::new();
-    if random.chance(15) {
-        steps.push_back(Step::Listen(1 + random.below(5)));
+    if random.chance(30) {
+        steps.push_back(Step::Listen(1 + random.below(8)));
     }
     if is_tls && random.chance(10) {
         let len = 1 + random.below(60);
@@ -280,15 +280,16 @@ fn upgraded(random: &mut Random, marker: &str) -> Vec<u8> {
     let mut bytes = (head(random, "GET", "/upgrade", marker)
         + "Connection: upgrade\r\nUpgrade: echo\r\n\r\n")
         .into_bytes();
-    let order = random.pick(&["", "", "abort ", "burst ", "shutdown ", "quit "]);
+    let order = random.pick(&["", "", "abort ", "burst ", "shutdown ", "finish ", "quit "]);
     bytes.extend(format!("{order}{}", marker.repeat(1 + random.below(100))).bytes());
     bytes
 }
 
 fn websocket(random: &mut Random, marker: &str) -> Vec<u8> {
     let extension = random.pick(&["", "", "Sec-WebSocket-Extensions: permessage-deflate\r\n"]);
+    let path = random.pick(&["/ws", "/ws", "/tower/ws"]);
     let mut bytes = format!(
-        "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n{extension}\
+        "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n{extension}\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     .into_bytes();
