@@ -598,6 +598,7 @@ impl Core {
                         core = self.index(),
                         "the ring did not let go of its operations; their memory is kept"
                     );
+                    ring.borrow().stop_listening();
                     std::mem::forget(Rc::clone(self));
                     break;
                 }

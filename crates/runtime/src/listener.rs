@@ -461,7 +461,7 @@ mod tests {
             let first = Listeners::bind(&address, 2, &ListenOptions::default()).unwrap();
             let address = first.address().clone();
             let frees = thread::spawn(move || {
-                thread::sleep(FREED_WITHIN / 4);
+                thread::sleep(Duration::from_millis(200));
                 drop(first);
             });
             Listeners::bind(&address, 2, &ListenOptions::default()).unwrap();

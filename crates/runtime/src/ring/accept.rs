@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use io_uring::{opcode, types};
-use socket2::SockRef;
+use socket2::{Domain, SockRef};
 
 use super::slot::Slot;
 use super::{Completion, Op, OpKey, RingSocket};
@@ -117,6 +118,15 @@ impl RingListener {
         self.closed.set(true);
         self.pause();
         self.accepted.take().into_iter().for_each(|slot| self.refuse(slot));
+    }
+
+    /// Ends listening while the socket stays open. A Unix socket is all cores' own, and the others go on accepting.
+    pub(super) fn stop_listening(&self) {
+        let socket = SockRef::from(&self.socket);
+        if socket.domain().is_ok_and(|domain| domain != Domain::UNIX) {
+            // Refused only for a socket that listens no more.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
     }
 
     fn refuse(&self, slot: Slot) {

@@ -349,6 +349,15 @@ impl Ring {
         self.in_flight() == 0
     }
 
+    /// Ends listening on the sockets that a kernel does not let go of: clients would connect, and nobody accept them.
+    pub(crate) fn stop_listening(&self) {
+        for (_, op) in &self.in_flight {
+            if let Op::Accept(listener) = op {
+                listener.stop_listening();
+            }
+        }
+    }
+
     /// Hands over what is queued, for whatever comes of it.
     pub(crate) fn flush(&mut self) {
         let _ = self.turn(&mut Vec::new());

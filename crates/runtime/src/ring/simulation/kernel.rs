@@ -126,6 +126,8 @@ pub(in crate::ring) struct SimulatedKernel {
     pub(super) entries: usize,
     /// It refuses nothing any more, and lets everything go out.
     pub(super) calm: bool,
+    /// It does nothing any more, for good.
+    pub(super) broken: bool,
 }
 
 impl SimulatedKernel {
@@ -144,6 +146,7 @@ impl SimulatedKernel {
             faults: Vec::new(),
             entries: 0,
             calm: false,
+            broken: false,
         }
     }
 
@@ -181,6 +184,9 @@ impl SimulatedKernel {
     }
 
     pub(super) fn enter(&mut self) -> io::Result<usize> {
+        if self.broken {
+            return Err(io::Error::from_raw_os_error(libc::EBADFD));
+        }
         if !self.calm && self.random.chance(3) {
             let refusals = [libc::EAGAIN, libc::EBUSY, libc::EINTR, libc::ENOMEM];
             return Err(io::Error::from_raw_os_error(refusals[self.random.below(4)]));

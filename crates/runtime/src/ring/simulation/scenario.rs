@@ -344,6 +344,30 @@ fn drive(core: &Rc<Core>, kernel: &Rc<RefCell<SimulatedKernel>>, shared: &Shared
     ))
 }
 
+/// Its memory is kept, since the kernel may write to it; but clients must not go on connecting to it.
+#[test]
+fn a_core_whose_ring_is_broken_listens_no_more() {
+    let (core, kernel) = core(1);
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let listener = RingListener::new(&core, socket.into());
+    kernel.borrow_mut().calm();
+    let accepting = Rc::clone(&listener);
+    core.spawn(async move {
+        poll_fn(|cx| accepting.poll_accept(cx)).await;
+    });
+    for _ in 0..4 {
+        core.round().unwrap();
+    }
+    assert!(core.ring().in_flight() > 0, "the accept is under way");
+    assert!(std::net::TcpStream::connect(address).is_ok());
+    kernel.borrow_mut().broken = true;
+    assert!(core.round().is_err());
+    core.leave();
+    drop((listener, core));
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
 /// Runs many interleavings; `GIMMAL_SIMULATION_SEED` runs one, `GIMMAL_SIMULATION_RUNS` says how many.
 #[test]
 fn no_interleaving_reaches_another_connection_or_loses_memory() {
