@@ -30,8 +30,8 @@ pub struct Options {
     /// Bytes that all connections of a core together may have queued, and not taken by the kernel. Beyond it, `send` waits
     /// until the connection itself has nothing unsent, whatever `unsent_bytes_max` says. Default 256 MiB.
     pub core_unsent_bytes_max: usize,
-    /// Bytes that all connections of a core together may have received and not read. Beyond it, large messages are
-    /// received in pinned buffers, whose number is limited. Default 128 MiB.
+    /// Bytes that all connections of a core together may have received and not read. Beyond it, each receives one pinned
+    /// buffer at a time, and the next when that is read. Default 128 MiB.
     pub core_unread_bytes_max: usize,
     /// How long a dropped connection may take to send what is queued. Default 30 s.
     pub linger: Duration,

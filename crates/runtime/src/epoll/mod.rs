@@ -179,6 +179,7 @@ impl EpollSocket {
         if let Some(errno) = transmit.errno {
             return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
         }
+        let max = if connection.core.unsent.is_full() { 0 } else { max };
         if transmit.unsent <= max {
             return connection.core.poll_share(cx).map(Ok);
         }
@@ -198,6 +199,7 @@ impl EpollSocket {
             }
             for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
                 transmit.unsent += piece.len();
+                connection.core.unsent.add(piece.len());
                 transmit.queue.push_back(piece);
             }
             if transmit.queue.is_empty() || transmit.draining {
@@ -244,12 +246,13 @@ impl EpollSocket {
             match written {
                 Ok(bytes) => {
                     connection.core.count_sent(connection, bytes);
+                    connection.core.unsent.remove(bytes);
                     transmit.advance(bytes);
                     left -= bytes;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::SocketFull,
                 Err(error) => {
-                    let unsent = transmit.fail(error.raw_os_error().unwrap_or(libc::EPIPE));
+                    let unsent = transmit.fail(&connection.core, error.raw_os_error().unwrap_or(libc::EPIPE));
                     drop(transmit);
                     drop(unsent);
                     return Written::All;
@@ -324,7 +327,7 @@ impl EpollSocket {
         let _ = self.with_descriptor(|descriptor| {
             SockRef::from(&descriptor).set_linger(Some(std::time::Duration::ZERO))
         });
-        let unsent = self.transmit.borrow_mut().fail(libc::ECONNABORTED);
+        let unsent = self.transmit.borrow_mut().fail(&connection.core, libc::ECONNABORTED);
         drop(unsent);
         self.ready.borrow_mut().release();
         // Closing it is what resets it.
@@ -364,11 +367,11 @@ impl Transmit {
     /// Forgets all that was to be sent: sending fails with `errno` from now on. The memory is to be dropped by the caller,
     /// when nothing is borrowed.
     #[must_use]
-    fn fail(&mut self, errno: i32) -> VecDeque<SendBuf> {
+    fn fail(&mut self, core: &Core, errno: i32) -> VecDeque<SendBuf> {
         // By name, so that whatever is added is forgotten as well. The task that drains ends by itself.
         let Self { queue, sent, unsent, errno: failed, draining: _ } = self;
         *sent = 0;
-        *unsent = 0;
+        core.unsent.remove(mem::take(unsent));
         failed.get_or_insert(errno);
         mem::take(queue)
     }

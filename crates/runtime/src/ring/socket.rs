@@ -314,15 +314,12 @@ impl RingSocket {
     }
 
     fn arm_now(&self, connection: &Rc<Connection>, receive: &mut Receive) {
-        receive.op = if self.bulk.get() && !connection.core.unread.is_full() {
+        receive.op = if connection.core.unread.is_full() {
+            // One buffer at a time: a multishot receive may bring many before it can be stopped.
+            self.submit_receive(connection, BUFFER_GROUP, Op::Receive(Rc::clone(connection)))
+        } else if self.bulk.get() {
             connection.core.ring().bulk.fill();
-            let build = |file: &SocketFile| {
-                addressed!(file, |file| opcode::Recv::new(file, ptr::null_mut(), 0)
-                    .buf_group(BULK_GROUP)
-                    .build()
-                    .flags(squeue::Flags::BUFFER_SELECT))
-            };
-            self.submit(connection, build, Op::ReceiveBulk(Rc::clone(connection)))
+            self.submit_receive(connection, BULK_GROUP, Op::ReceiveBulk(Rc::clone(connection)))
         } else {
             let build = |file: &SocketFile| {
                 addressed!(file, |file| opcode::RecvMulti::new(file, BUFFER_GROUP).build())
@@ -330,6 +327,17 @@ impl RingSocket {
             self.submit(connection, build, Op::Receive(Rc::clone(connection)))
         };
         receive.cancelling = false;
+    }
+
+    /// A single receive into a buffer of `group`.
+    fn submit_receive(&self, connection: &Rc<Connection>, group: u16, op: Op) -> Option<OpKey> {
+        let build = |file: &SocketFile| {
+            addressed!(file, |file| opcode::Recv::new(file, ptr::null_mut(), 0)
+                .buf_group(group)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT))
+        };
+        self.submit(connection, build, op)
     }
 
     fn stand_in_line(&self, connection: &Rc<Connection>, receive: &mut Receive) {
@@ -468,7 +476,7 @@ impl RingSocket {
             return receive.unread.push_back(bytes.into_bytes().into());
         }
         receive.unread.push_back(bytes);
-        if receive.unread.bytes() >= unread_max {
+        if receive.unread.bytes() >= unread_max || connection.core.unread.is_full() {
             self.stop_receiving(connection, receive);
         }
     }
