@@ -28,6 +28,9 @@ use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
+/// After this long without a change, a file has a strong tag.
+const FILES_REST: std::time::Duration = std::time::Duration::from_millis(2500);
+
 /// What all servers of a test have in common.
 pub(crate) struct Site {
     pub(crate) trusting: Arc<ClientConfig>,
@@ -64,6 +67,8 @@ impl Site {
         let told = Arc::clone(&leaving);
         std::fs::write(files.path().join("small.txt"), "a small file\n").unwrap();
         std::fs::write(files.path().join("large.bin"), pattern(0, 300_000)).unwrap();
+        // Until then the tags of files say that they have just been written.
+        std::thread::sleep(FILES_REST);
         Self {
             trusting: trusting(authority.pem()),
             tls: TlsServerConfig::builder().certificate(key).build().unwrap(),
