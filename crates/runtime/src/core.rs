@@ -433,14 +433,11 @@ impl Core {
         let mut busy = self.take_posts();
         if let Some(ring) = &self.ring {
             self.start_sends();
-            let mut completions = self.completions.take();
-            let left_over = ring.borrow_mut().turn(&mut completions)?;
-            busy |= left_over || !completions.is_empty();
-            for completion in &completions {
-                self.complete(*completion);
-            }
-            completions.clear();
-            self.completions.replace(completions);
+            let mut batch = Batch { core: self, completions: self.completions.take(), next: 0 };
+            let left_over = ring.borrow_mut().turn(&mut batch.completions)?;
+            busy |= left_over || !batch.completions.is_empty();
+            batch.complete();
+            drop(batch);
             self.feed_starved();
             busy |= self.feed_bulk_line();
         }
@@ -568,19 +565,23 @@ impl Core {
     pub(crate) fn leave(self: &Rc<Self>) {
         self.running.set(true);
         self.draining.set(true);
-        self.handle.remote.close();
+        spared(|| self.handle.remote.close());
         remote::unregister(self.number);
         self.tasks.abort_all();
         for connection in self.open() {
-            connection.reset();
+            spared(|| connection.reset());
         }
         if let Some(ring) = &self.ring {
+            // Some are left over where the core fails between them.
+            for completion in self.completions.take() {
+                spared(|| self.complete(completion));
+            }
             // What completes may ask for more: a connection is closed when its last operation has ended.
             while ring.borrow().in_flight() > 0 {
                 let mut pending = VecDeque::new();
                 let drained = ring.borrow_mut().drain(|op, completion| pending.push_back((op, completion)));
                 for (op, completion) in pending {
-                    dispatch(op, completion);
+                    spared(|| dispatch(op, completion));
                 }
                 if !drained {
                     tracing::error!(
@@ -601,6 +602,36 @@ impl Core {
         self.sending.take();
         CURRENT.with_borrow_mut(Option::take);
     }
+}
+
+/// The completions of a turn. Those that a panic leaves over go back to the core: an operation whose last completion is lost
+/// would be in flight for ever.
+struct Batch<'a> {
+    core: &'a Core,
+    completions: Vec<Completion>,
+    next: usize,
+}
+
+impl Batch<'_> {
+    fn complete(&mut self) {
+        while let Some(completion) = self.completions.get(self.next) {
+            self.next += 1;
+            self.core.complete(*completion);
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.completions.drain(..self.next);
+        self.core.completions.replace(std::mem::take(&mut self.completions));
+    }
+}
+
+/// Runs one step of the end of a core: if it panics, the others are still made.
+fn spared(step: impl FnOnce()) {
+    // The panic hook has told of it.
+    let _ = catch_unwind(AssertUnwindSafe(step));
 }
 
 /// Gives a completion to what it belongs to. A connection's socket is named no longer once the operation has completed.
