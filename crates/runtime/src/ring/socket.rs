@@ -290,6 +290,13 @@ impl RingSocket {
         (self.transmit.borrow().unsent, self.receive.borrow().unread.bytes())
     }
 
+    /// Whether it receives on although too much is unread.
+    #[cfg(test)]
+    pub(super) fn receives_beyond_limit(&self, max: usize) -> bool {
+        let receive = self.receive.borrow();
+        receive.unread.bytes() >= max && receive.op.is_some() && !receive.cancelling
+    }
+
     /// Pieces in receive buffers that are unread.
     #[cfg(test)]
     pub(super) fn unread_buffers(&self) -> usize {

@@ -262,6 +262,11 @@ fn check(core: &Core, kernel: &SimulatedKernel, faults: &mut Vec<String>) {
             unread += bytes_unread;
         }
         if let Io::Ring(socket) = connection.io()
+            && socket.receives_beyond_limit(UNREAD_BYTES_MAX)
+        {
+            faults.push("a connection receives on although too much is unread".into());
+        }
+        if let Io::Ring(socket) = connection.io()
             && socket.unread_buffers() > UNREAD_BUFFERS_MAX
         {
             faults.push(format!("a connection holds {} receive buffers", socket.unread_buffers()));
