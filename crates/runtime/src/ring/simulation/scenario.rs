@@ -30,6 +30,8 @@ const CLIENTS: usize = 40;
 const ROUNDS: usize = 400;
 /// Rounds in which all must come to its end once nothing new happens.
 const CALM_ROUNDS: usize = 20_000;
+/// Rounds after which an aborted connection is closed, even by a kernel that takes its time.
+const ABORTED_ROUNDS: usize = 200;
 const RECEIVE_BUFFERS: u16 = 32;
 const RECEIVE_BUFFER_BYTES: u32 = 1024;
 const UNREAD_BYTES_MAX: usize = 4096;
@@ -97,7 +99,15 @@ impl Handler {
         if after.flush().await.is_ok() || after.shutdown().await.is_ok() || after.peer_addr().await.is_ok() {
             self.shared.fault("a call after an abort succeeded");
         }
-        pause().await;
+        // Whatever the peer does or takes.
+        let mut rounds = 0;
+        while !self.stream.connection().is_closed() {
+            rounds += 1;
+            if rounds > ABORTED_ROUNDS {
+                return self.shared.fault("an aborted connection stays open");
+            }
+            pause().await;
+        }
     }
 
     async fn run(mut self) {
@@ -298,6 +308,9 @@ pub(super) fn run(seed: u64) -> Result<usize, String> {
     core.leave();
     let mut faults = kernel.borrow().faults.clone();
     faults.extend(shared.faults.take());
+    if kernel.borrow_mut().has_installed() {
+        faults.push("a descriptor that was installed has not been closed".into());
+    }
     for (index, socket) in kernel.borrow().sockets.iter().enumerate() {
         if socket.closed != usize::from(socket.accepted) {
             faults.push(format!("connection {index} was closed {} times", socket.closed));
