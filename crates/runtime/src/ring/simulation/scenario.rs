@@ -21,7 +21,7 @@ use crate::counters::CoreCounters;
 use crate::options::Options;
 use crate::pinned::BufferPool;
 use crate::remote::{CoreHandle, Remote};
-use crate::ring::RingListener;
+use crate::ring::{OneshotFuture, RingListener, Yields, writable_entry};
 use crate::stream::Stream;
 use crate::table::TableOwner;
 
@@ -110,6 +110,19 @@ impl Handler {
         }
     }
 
+    /// What sending a file waits for; given up now and then.
+    async fn wait_until_writable(&self) -> io::Result<()> {
+        let Io::Ring(socket) = self.stream.connection().io() else { return Ok(()) };
+        let waiting =
+            OneshotFuture::on_socket(self.stream.connection(), socket, writable_entry, Yields::Nothing)?;
+        let mut waiting = pin!(waiting);
+        if self.shared.below(2) == 0 {
+            let _ = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
+            return Ok(());
+        }
+        waiting.await.map(drop)
+    }
+
     async fn run(mut self) {
         loop {
             let calm = self.shared.calm.get();
@@ -157,7 +170,12 @@ impl Handler {
                         Poll::Pending => {}
                     }
                 }
-                76..79 => {
+                76 => {
+                    if self.wait_until_writable().await.is_err() {
+                        break;
+                    }
+                }
+                77..79 => {
                     let stream = Rc::clone(&self.stream);
                     let mut asking = Box::pin(async move { stream.local_addr().await.map(drop) });
                     let _ = poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx))).await;
