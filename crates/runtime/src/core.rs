@@ -9,6 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::backend::BackendKind;
 use crate::bulk;
@@ -30,6 +32,9 @@ use crate::tasks::{Polled, Tasks};
 pub(crate) const FILE_BUFFER_BYTES: u32 = FILE_PIECE_BYTES as u32 + 4096;
 /// Bytes of a file that are read at once.
 pub(crate) const FILE_PIECE_BYTES: usize = 64 * 1024;
+
+/// How long the ring of a core that ends may take to give back the operations in flight.
+const LET_GO_MAX: Duration = Duration::from_secs(5);
 
 /// What a task may do at one go with sockets that are always ready.
 const SHARE: u32 = 64;
@@ -433,15 +438,21 @@ impl Core {
         let mut busy = self.take_posts();
         if let Some(ring) = &self.ring {
             self.start_sends();
-            let mut batch = Batch { core: self, completions: self.completions.take(), next: 0 };
-            let left_over = ring.borrow_mut().turn(&mut batch.completions)?;
-            busy |= left_over || !batch.completions.is_empty();
-            batch.complete();
-            drop(batch);
+            busy |= self.turn(ring)?;
             self.feed_starved();
             busy |= self.feed_bulk_line();
         }
         busy |= self.run_ready();
+        Ok(busy)
+    }
+
+    /// One turn of the ring, with all that it completed. Returns whether there was anything, or is more.
+    #[inline(always)]
+    fn turn(&self, ring: &RefCell<Ring>) -> io::Result<bool> {
+        let mut batch = Batch { core: self, completions: self.completions.take(), next: 0 };
+        let left_over = ring.borrow_mut().turn(&mut batch.completions)?;
+        let busy = left_over || !batch.completions.is_empty();
+        batch.complete();
         Ok(busy)
     }
 
@@ -572,25 +583,12 @@ impl Core {
             spared(|| connection.reset());
         }
         if let Some(ring) = &self.ring {
-            // Some are left over where the core fails between them.
-            for completion in self.completions.take() {
-                spared(|| self.complete(completion));
-            }
-            // What completes may ask for more: a connection is closed when its last operation has ended.
-            while ring.borrow().in_flight() > 0 {
-                let mut pending = VecDeque::new();
-                let drained = ring.borrow_mut().drain(|op, completion| pending.push_back((op, completion)));
-                for (op, completion) in pending {
-                    spared(|| dispatch(op, completion));
-                }
-                if !drained {
-                    tracing::error!(
-                        core = self.index(),
-                        "the ring did not let go of its operations; their memory is kept"
-                    );
-                    std::mem::forget(Rc::clone(self));
-                    break;
-                }
+            if !self.let_go(ring) {
+                tracing::error!(
+                    core = self.index(),
+                    "the ring did not let go of its operations; their memory is kept"
+                );
+                std::mem::forget(Rc::clone(self));
             }
             ring.borrow_mut().flush();
         }
@@ -601,6 +599,25 @@ impl Core {
         self.bulk_line.take();
         self.sending.take();
         CURRENT.with_borrow_mut(Option::take);
+    }
+
+    /// Ends all operations and waits for them; returns whether none is left. What completes asks for more: a connection is
+    /// reset once its last operation has ended, and only then the kernel lets go of what was sent without copying.
+    fn let_go(&self, ring: &RefCell<Ring>) -> bool {
+        let until = Instant::now() + LET_GO_MAX;
+        ring.borrow_mut().cancel_all();
+        while ring.borrow().in_flight() > 0 {
+            // After a panic the rest of the completions are given out with the next turn.
+            match catch_unwind(AssertUnwindSafe(|| self.turn(ring))) {
+                Ok(Err(_)) => return false,
+                Ok(Ok(false)) => thread::sleep(Duration::from_millis(1)),
+                Ok(Ok(true)) | Err(_) => {}
+            }
+            if Instant::now() >= until {
+                return ring.borrow().in_flight() == 0;
+            }
+        }
+        true
     }
 }
 
