@@ -35,6 +35,9 @@ pub(crate) const FILE_PIECE_BYTES: usize = 64 * 1024;
 
 /// How long the ring of a core that ends may take to give back the operations in flight.
 const LET_GO_MAX: Duration = Duration::from_secs(5);
+/// How long of it is for memory alone: what was sent without copying to clients that read slowly, before their connections
+/// were closed, the kernel has until they have taken it.
+const MEMORY_MAX: Duration = Duration::from_millis(100);
 
 /// What a task may do at one go with sockets that are always ready.
 const SHARE: u32 = 64;
@@ -604,19 +607,26 @@ impl Core {
     /// Ends all operations and waits for them; returns whether none is left. What completes asks for more: a connection is
     /// reset once its last operation has ended, and only then the kernel lets go of what was sent without copying.
     fn let_go(&self, ring: &RefCell<Ring>) -> bool {
-        let until = Instant::now() + LET_GO_MAX;
+        let mut until = Instant::now() + LET_GO_MAX;
+        let mut only_memory = false;
         ring.borrow_mut().cancel_all();
-        while ring.borrow().in_flight() > 0 {
+        while ring.borrow().in_flight() > 0 && Instant::now() < until {
             // After a panic the rest of the completions are given out with the next turn.
             match catch_unwind(AssertUnwindSafe(|| self.turn(ring))) {
                 Ok(Err(_)) => return false,
                 Ok(Ok(false)) => thread::sleep(Duration::from_millis(1)),
                 Ok(Ok(true)) | Err(_) => {}
             }
-            if Instant::now() >= until {
-                return ring.borrow().in_flight() == 0;
+            if !only_memory && ring.borrow().only_memory_is_left() {
+                only_memory = true;
+                until = until.min(Instant::now() + MEMORY_MAX);
             }
         }
+        if !only_memory {
+            return ring.borrow().in_flight() == 0;
+        }
+        let given_up = ring.borrow_mut().leave_memory();
+        drop(given_up);
         true
     }
 }

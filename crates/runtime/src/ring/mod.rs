@@ -328,6 +328,24 @@ impl Ring {
         self.push_unwatched(opcode::AsyncCancel2::new(types::CancelBuilder::any()).build());
     }
 
+    /// Whether nothing is left but memory that was sent without copying, on connections that are closed: the kernel has it
+    /// for as long as the clients take.
+    pub(crate) fn only_memory_is_left(&self) -> bool {
+        let is_memory = |op: &Op| matches!(op, Op::SendZeroCopy(op) if op.connection.is_closed());
+        self.in_flight.iter().all(|(_, op)| is_memory(op))
+    }
+
+    /// Leaves the memory that was sent without copying to the kernel for good, and returns what is in flight.
+    pub(crate) fn leave_memory(&mut self) -> Slab<Op> {
+        let in_flight = std::mem::take(&mut self.in_flight);
+        for (_, op) in &in_flight {
+            if let Op::SendZeroCopy(op) = op {
+                std::mem::forget(Rc::clone(&op.memory));
+            }
+        }
+        in_flight
+    }
+
     /// Hands over what is queued, for whatever comes of it.
     pub(crate) fn flush(&mut self) {
         let _ = self.turn(&mut Vec::new());
