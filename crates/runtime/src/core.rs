@@ -12,6 +12,8 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use slab::Slab;
+
 use crate::backend::BackendKind;
 use crate::bulk;
 use crate::clock::{CoarseClock, Deadlines, Tick};
@@ -84,7 +86,7 @@ pub struct Core {
     /// Direct sockets that have a descriptor of the process as well.
     pub(crate) installed: Cell<usize>,
     stop: Rc<Cell<bool>>,
-    drain_begins: WakerList,
+    drain_begins: RefCell<Slab<Waker>>,
     connection_closes: WakerList,
     next_tick: WakerList,
     completions: RefCell<Vec<Completion>>,
@@ -135,7 +137,7 @@ impl Core {
             listeners: Cell::new(0),
             installed: Cell::new(0),
             stop: Rc::default(),
-            drain_begins: WakerList::default(),
+            drain_begins: RefCell::default(),
             connection_closes: WakerList::default(),
             next_tick: WakerList::default(),
             completions: RefCell::default(),
@@ -222,15 +224,12 @@ impl Core {
 
     /// Waits until a graceful shutdown begins.
     pub async fn draining(&self) {
-        poll_fn(|cx| self.poll_draining(cx)).await;
+        let mut waiter = self.drain_waiter();
+        poll_fn(|cx| waiter.poll(cx)).await;
     }
 
-    pub(crate) fn poll_draining(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_draining() {
-            return Poll::Ready(());
-        }
-        self.drain_begins.add(cx.waker());
-        Poll::Pending
+    pub(crate) fn drain_waiter(&self) -> DrainWaiter<'_> {
+        DrainWaiter { core: self, key: None }
     }
 
     /// Connections that are open on this core.
@@ -274,7 +273,8 @@ impl Core {
         for connection in self.open().iter().filter(|connection| connection.is_idle()) {
             connection.set_deadline(Some(self.options.drain_idle));
         }
-        self.drain_begins.wake_all();
+        let waiting = self.drain_begins.take();
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     /// Set when the core is to stop.
@@ -729,6 +729,39 @@ impl WakerList {
         if !self.is_empty() {
             self.0.take().into_iter().for_each(Waker::wake);
         }
+    }
+}
+
+/// Waits for a graceful shutdown to begin. Most wait for as long as the core runs, so whoever gives up leaves nothing behind.
+pub(crate) struct DrainWaiter<'a> {
+    core: &'a Core,
+    key: Option<usize>,
+}
+
+impl DrainWaiter<'_> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.core.is_draining() {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.core.drain_begins.borrow_mut();
+        let Some(key) = self.key else {
+            self.key = Some(waiting.insert(cx.waker().clone()));
+            return Poll::Pending;
+        };
+        if !waiting[key].will_wake(cx.waker()) {
+            let before = std::mem::replace(&mut waiting[key], cx.waker().clone());
+            drop(waiting);
+            drop(before);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for DrainWaiter<'_> {
+    fn drop(&mut self) {
+        // Once the shutdown has begun all have been woken, and none is listed any more.
+        let waker = self.key.and_then(|key| self.core.drain_begins.borrow_mut().try_remove(key));
+        drop(waker);
     }
 }
 
