@@ -93,6 +93,7 @@ impl Connection {
     }
 
     pub(crate) fn try_receive(self: &Rc<Self>) -> Option<PinnedBytes> {
+        self.check().ok()?;
         match &self.io {
             Io::Ring(socket) => socket.try_receive(self),
             Io::Epoll(socket) => socket.try_receive(),
@@ -258,7 +259,9 @@ impl Connection {
     pub(crate) fn keep_installed(&self, descriptor: &Rc<OwnedFd>) {
         let kept = &self.core.installed;
         let cores = self.core.handles().len();
-        if kept.get() < self.core.options.connections_max as usize / (8 * cores) && !self.is_closed() {
+        let has_room = kept.get() < self.core.options.connections_max as usize / (8 * cores);
+        // Another send of a file may have kept one in the meantime.
+        if has_room && !self.is_closed() && self.installed().is_none() {
             kept.set(kept.get() + 1);
             self.installed.replace(Some(Rc::clone(descriptor)));
         }

@@ -9,6 +9,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
 
 use crate::backend::BackendKind;
 use crate::bulk;
@@ -33,6 +37,13 @@ pub(crate) const FILE_PIECE_BYTES: usize = 64 * 1024;
 
 /// Ticks that an idle core with open connections sleeps at most: it sees requests to close within them.
 const IDLE_TICKS: u32 = 20;
+
+/// How long the ring of a core that ends may take to give back the operations in flight.
+const LET_GO_MAX: Duration = Duration::from_secs(5);
+/// How long of it is for memory alone: what was sent without copying to clients that read slowly, before their connections
+/// were closed, the kernel has until they have taken it.
+const MEMORY_MAX: Duration = Duration::from_millis(100);
+
 /// What a task may do at one go with sockets that are always ready.
 const SHARE: u32 = 64;
 
@@ -78,7 +89,7 @@ pub struct Core {
     /// Direct sockets that have a descriptor of the process as well.
     pub(crate) installed: Cell<usize>,
     stop: Rc<Cell<bool>>,
-    drain_begins: WakerList,
+    drain_begins: RefCell<Slab<Waker>>,
     connection_closes: WakerList,
     next_tick: WakerList,
     completions: RefCell<Vec<Completion>>,
@@ -129,7 +140,7 @@ impl Core {
             listeners: Cell::new(0),
             installed: Cell::new(0),
             stop: Rc::default(),
-            drain_begins: WakerList::default(),
+            drain_begins: RefCell::default(),
             connection_closes: WakerList::default(),
             next_tick: WakerList::default(),
             completions: RefCell::default(),
@@ -216,15 +227,12 @@ impl Core {
 
     /// Waits until a graceful shutdown begins.
     pub async fn draining(&self) {
-        poll_fn(|cx| self.poll_draining(cx)).await;
+        let mut waiter = self.drain_waiter();
+        poll_fn(|cx| waiter.poll(cx)).await;
     }
 
-    pub(crate) fn poll_draining(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_draining() {
-            return Poll::Ready(());
-        }
-        self.drain_begins.add(cx.waker());
-        Poll::Pending
+    pub(crate) fn drain_waiter(&self) -> DrainWaiter<'_> {
+        DrainWaiter { core: self, key: None }
     }
 
     /// Connections that are open on this core.
@@ -268,7 +276,8 @@ impl Core {
         for connection in self.open().iter().filter(|connection| connection.is_idle()) {
             connection.set_deadline(Some(self.options.drain_idle));
         }
-        self.drain_begins.wake_all();
+        let waiting = self.drain_begins.take();
+        waiting.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     /// Set when the core is to stop.
@@ -435,18 +444,21 @@ impl Core {
         let mut busy = self.take_posts();
         if let Some(ring) = &self.ring {
             self.start_sends();
-            let mut completions = self.completions.take();
-            let left_over = ring.borrow_mut().turn(&mut completions)?;
-            busy |= left_over || !completions.is_empty();
-            for completion in &completions {
-                self.complete(*completion);
-            }
-            completions.clear();
-            self.completions.replace(completions);
+            busy |= self.turn(ring)?;
             self.feed_starved();
             busy |= self.feed_bulk_line();
         }
         busy |= self.run_ready();
+        Ok(busy)
+    }
+
+    /// One turn of the ring, with all that it completed. Returns whether there was anything, or is more.
+    #[inline(always)]
+    fn turn(&self, ring: &RefCell<Ring>) -> io::Result<bool> {
+        let mut batch = Batch { core: self, completions: self.completions.take(), next: 0 };
+        let left_over = ring.borrow_mut().turn(&mut batch.completions)?;
+        let busy = left_over || !batch.completions.is_empty();
+        batch.complete();
         Ok(busy)
     }
 
@@ -579,29 +591,20 @@ impl Core {
     pub(crate) fn leave(self: &Rc<Self>) {
         self.running.set(true);
         self.draining.set(true);
-        self.handle.remote.close();
+        spared(|| self.handle.remote.close());
         remote::unregister(self.number);
         self.tasks.abort_all();
         for connection in self.open() {
-            connection.reset();
+            spared(|| connection.reset());
         }
         if let Some(ring) = &self.ring {
-            // What completes may ask for more: a connection is closed when its last operation has ended.
-            while ring.borrow().in_flight() > 0 {
-                let mut pending = VecDeque::new();
-                let drained = ring.borrow_mut().drain(|op, completion| pending.push_back((op, completion)));
-                for (op, completion) in pending {
-                    dispatch(op, completion);
-                }
-                if !drained {
-                    tracing::error!(
-                        core = self.index(),
-                        "the ring did not let go of its operations; their memory is kept"
-                    );
-                    ring.borrow().stop_listening();
-                    std::mem::forget(Rc::clone(self));
-                    break;
-                }
+            if !self.let_go(ring) {
+                tracing::error!(
+                    core = self.index(),
+                    "the ring did not let go of its operations; their memory is kept"
+                );
+                ring.borrow().stop_listening();
+                std::mem::forget(Rc::clone(self));
             }
             ring.borrow_mut().flush();
         }
@@ -613,6 +616,62 @@ impl Core {
         self.sending.take();
         CURRENT.with_borrow_mut(Option::take);
     }
+
+    /// Ends all operations and waits for them; returns whether none is left. What completes asks for more: a connection is
+    /// reset once its last operation has ended, and only then the kernel lets go of what was sent without copying.
+    fn let_go(&self, ring: &RefCell<Ring>) -> bool {
+        let mut until = Instant::now() + LET_GO_MAX;
+        let mut only_memory = false;
+        ring.borrow_mut().cancel_all();
+        while ring.borrow().in_flight() > 0 && Instant::now() < until {
+            // After a panic the rest of the completions are given out with the next turn.
+            match catch_unwind(AssertUnwindSafe(|| self.turn(ring))) {
+                Ok(Err(_)) => return false,
+                Ok(Ok(false)) => thread::sleep(Duration::from_millis(1)),
+                Ok(Ok(true)) | Err(_) => {}
+            }
+            if !only_memory && ring.borrow().only_memory_is_left() {
+                only_memory = true;
+                until = until.min(Instant::now() + MEMORY_MAX);
+            }
+        }
+        if !only_memory {
+            return ring.borrow().in_flight() == 0;
+        }
+        let given_up = ring.borrow_mut().leave_memory();
+        drop(given_up);
+        true
+    }
+}
+
+/// The completions of a turn. Those that a panic leaves over go back to the core: an operation whose last completion is lost
+/// would be in flight for ever.
+struct Batch<'a> {
+    core: &'a Core,
+    completions: Vec<Completion>,
+    next: usize,
+}
+
+impl Batch<'_> {
+    fn complete(&mut self) {
+        while let Some(completion) = self.completions.get(self.next) {
+            self.next += 1;
+            self.core.complete(*completion);
+        }
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.completions.drain(..self.next);
+        self.core.completions.replace(std::mem::take(&mut self.completions));
+    }
+}
+
+/// Runs one step of the end of a core: if it panics, the others are still made.
+fn spared(step: impl FnOnce()) {
+    // The panic hook has told of it.
+    let _ = catch_unwind(AssertUnwindSafe(step));
 }
 
 /// Gives a completion to what it belongs to. A connection's socket is named no longer once the operation has completed.
@@ -683,6 +742,39 @@ impl WakerList {
         if !self.is_empty() {
             self.0.take().into_iter().for_each(Waker::wake);
         }
+    }
+}
+
+/// Waits for a graceful shutdown to begin. Most wait for as long as the core runs, so whoever gives up leaves nothing behind.
+pub(crate) struct DrainWaiter<'a> {
+    core: &'a Core,
+    key: Option<usize>,
+}
+
+impl DrainWaiter<'_> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.core.is_draining() {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.core.drain_begins.borrow_mut();
+        let Some(key) = self.key else {
+            self.key = Some(waiting.insert(cx.waker().clone()));
+            return Poll::Pending;
+        };
+        if !waiting[key].will_wake(cx.waker()) {
+            let before = std::mem::replace(&mut waiting[key], cx.waker().clone());
+            drop(waiting);
+            drop(before);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for DrainWaiter<'_> {
+    fn drop(&mut self) {
+        // Once the shutdown has begun all have been woken, and none is listed any more.
+        let waker = self.key.and_then(|key| self.core.drain_begins.borrow_mut().try_remove(key));
+        drop(waker);
     }
 }
 

@@ -302,8 +302,9 @@ impl Listener {
     /// # Cancel safety
     /// No connection is lost by dropping the future.
     pub async fn accept(&self) -> Option<Stream> {
+        let mut shutdown = self.core.drain_waiter();
         poll_fn(|cx| {
-            let draining = self.core.poll_draining(cx).is_ready();
+            let draining = shutdown.poll(cx).is_ready();
             match &self.accepting {
                 Accepting::Ring(listener) if draining => listener.poll_accept_waiting(cx),
                 Accepting::Ring(listener) => listener.poll_accept(cx).map(Some),

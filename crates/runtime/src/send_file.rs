@@ -76,6 +76,8 @@ impl Stream {
                 return Err(to_be_read(error));
             }
         };
+        // The program may have aborted the connection while the descriptor was made.
+        connection.check()?;
         self.send_head(&socket, head.into(), len > 0).await?;
         if len == 0 {
             return Ok(0);
@@ -89,6 +91,8 @@ impl Stream {
                 Err(error) => return Err(to_be_read(error)),
             }
         };
+        // It may have been aborted while the disk was waited for.
+        connection.check()?;
         connection.core.counters.file_sends.add(1);
         connection.core.count_sent(connection, sent as usize);
         if (1..piece).contains(&sent) {

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use gimmal_runtime::{Address, File, Listener, Options, Stream};
@@ -65,6 +66,37 @@ fn a_file_sent_after_an_abort_reaches_no_other_client() {
         let sent = first.send_file(SECRET, &file, 0, SECRET.len() as u64).await;
         assert_eq!(sent.unwrap_err().kind(), ErrorKind::ConnectionAborted);
         assert_untouched(others).await;
+    });
+}
+
+/// The file is asked for before the abort, and would be sent after it.
+#[test]
+fn an_abort_ends_the_send_of_a_file_that_has_not_begun() {
+    on_both(&Options::default(), |core, listener, address| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, SECRET).unwrap();
+        let file = File::open(&core, &path).await.unwrap();
+        let (client, first) = connected(&core, &listener, &address).await;
+        let mut sending = std::pin::pin!(first.send_file("", &file, 0, SECRET.len() as u64));
+        let begun = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await.is_ready();
+        first.abort();
+        if !begun {
+            assert_eq!(sending.await.unwrap_err().kind(), ErrorKind::ConnectionAborted);
+            let received = client.recv().await;
+            assert!(!received.is_ok_and(|bytes| *bytes == *SECRET.as_bytes()), "it was sent after the abort");
+        }
+    });
+}
+
+#[test]
+fn what_was_put_back_is_not_received_after_an_abort() {
+    on_both(&Options::default(), |core, listener, address| async move {
+        let (_client, server) = connected(&core, &listener, &address).await;
+        server.unrecv("put back".into());
+        server.abort();
+        assert!(server.try_recv().is_none());
+        assert_eq!(server.recv().await.unwrap_err().kind(), ErrorKind::ConnectionAborted);
     });
 }
 

@@ -339,6 +339,27 @@ fn draining_ends_accepting_and_idle_connections_and_spares_busy_ones() {
     });
 }
 
+/// A server waits for its end in every connection, for as long as it runs.
+#[test]
+fn who_waits_no_longer_for_the_shutdown_leaves_nothing_behind() {
+    struct Wakes;
+    impl std::task::Wake for Wakes {
+        fn wake(self: std::sync::Arc<Self>) {}
+    }
+    on_both(&Options::default(), |core, _, _| async move {
+        let wakes = std::sync::Arc::new(Wakes);
+        let waker = std::task::Waker::from(std::sync::Arc::clone(&wakes));
+        {
+            let mut draining = std::pin::pin!(core.draining());
+            let mut cx = std::task::Context::from_waker(&waker);
+            assert!(draining.as_mut().poll(&mut cx).is_pending());
+            assert!(draining.as_mut().poll(&mut cx).is_pending());
+        }
+        drop(waker);
+        assert_eq!(std::sync::Arc::strong_count(&wakes), 1);
+    });
+}
+
 #[test]
 fn a_dropped_future_loses_no_data() {
     on_both(&Options::default(), |core, listener, address| async move {

@@ -21,7 +21,6 @@ use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use io_uring::{cqueue, opcode, squeue, types};
 use slab::Slab;
@@ -46,8 +45,6 @@ pub(crate) use socket::{RingSocket, writable_entry};
 const BUFFER_GROUP: u16 = 0;
 /// The id under which the bulk buffers are registered.
 const BULK_GROUP: u16 = 1;
-/// How long a ring that is being torn down may take to give back the operations in flight.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// The operations that the networking ring submits; after set-up it refuses all others.
 pub(crate) const OPERATIONS: [(&str, u8); 11] = [
@@ -326,27 +323,27 @@ impl Ring {
         self.in_flight.len()
     }
 
-    /// Cancels all that is in flight and waits for it, handing each completion to `on_completion`. Returns
-    /// whether the kernel has let go of everything.
-    pub(crate) fn drain(&mut self, mut on_completion: impl FnMut(Op, Completion)) -> bool {
-        let until = Instant::now() + DRAIN_MAX;
-        let cancel_all = opcode::AsyncCancel2::new(types::CancelBuilder::any()).build();
-        self.push_unwatched(cancel_all);
-        let mut completions = Vec::new();
-        while self.in_flight() > 0 && Instant::now() < until {
-            if self.turn(&mut completions).is_err() {
-                return false;
-            }
-            if completions.is_empty() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            for completion in completions.drain(..) {
-                if let Some(op) = self.complete(completion) {
-                    on_completion(op, completion);
-                }
+    /// Asks the kernel to end all that is in flight; each operation still completes.
+    pub(crate) fn cancel_all(&mut self) {
+        self.push_unwatched(opcode::AsyncCancel2::new(types::CancelBuilder::any()).build());
+    }
+
+    /// Whether nothing is left but memory that was sent without copying, on connections that are closed: the kernel has it
+    /// for as long as the clients take.
+    pub(crate) fn only_memory_is_left(&self) -> bool {
+        let is_memory = |op: &Op| matches!(op, Op::SendZeroCopy(op) if op.connection.is_closed());
+        self.in_flight.iter().all(|(_, op)| is_memory(op))
+    }
+
+    /// Leaves the memory that was sent without copying to the kernel for good, and returns what is in flight.
+    pub(crate) fn leave_memory(&mut self) -> Slab<Op> {
+        let in_flight = std::mem::take(&mut self.in_flight);
+        for (_, op) in &in_flight {
+            if let Op::SendZeroCopy(op) = op {
+                std::mem::forget(Rc::clone(&op.memory));
             }
         }
-        self.in_flight() == 0
+        in_flight
     }
 
     /// Ends listening on the sockets that a kernel does not let go of: clients would connect, and nobody accept them.

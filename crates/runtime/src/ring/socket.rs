@@ -290,6 +290,13 @@ impl RingSocket {
         (self.transmit.borrow().unsent, self.receive.borrow().unread.bytes())
     }
 
+    /// Whether it receives on although too much is unread.
+    #[cfg(test)]
+    pub(super) fn receives_beyond_limit(&self, max: usize) -> bool {
+        let receive = self.receive.borrow();
+        receive.unread.bytes() >= max && receive.op.is_some() && !receive.cancelling
+    }
+
     /// Pieces in receive buffers that are unread.
     #[cfg(test)]
     pub(super) fn unread_buffers(&self) -> usize {
@@ -371,6 +378,10 @@ impl RingSocket {
         let core = &connection.core;
         let mut receive = self.receive.borrow_mut();
         if receive.op.is_some() || receive.end.is_some() || self.closing.get() {
+            return;
+        }
+        // The buffers ran out before the receive could be stopped: it goes on once enough has been read.
+        if receive.unread.bytes() >= core.options.unread_bytes_max.max(1) {
             return;
         }
         core.counters.receive_rearms.add(1);
@@ -473,9 +484,10 @@ impl RingSocket {
         let unread_max = connection.core.options.unread_bytes_max;
         if receive.unread.bytes() >= unread_max {
             // It came before the receive could be stopped: the buffer is for others.
-            return receive.unread.push_back(bytes.into_bytes().into());
+            receive.unread.push_back(bytes.into_bytes().into());
+        } else {
+            receive.unread.push_back(bytes);
         }
-        receive.unread.push_back(bytes);
         if receive.unread.bytes() >= unread_max || connection.core.unread.is_full() {
             self.stop_receiving(connection, receive);
         }
@@ -626,8 +638,11 @@ impl RingSocket {
         if completion.result < 0 {
             transmit.errno = Some(-completion.result);
             transmit.drop_all(&connection.core);
+            drop(transmit);
             self.fail_receiving(connection, -completion.result);
-        } else if self.reset.get() != Reset::No {
+            return connection.wake_sender();
+        }
+        if self.reset.get() != Reset::No {
             // A cancelled send that had begun tells how far it came.
             transmit.drop_all(&connection.core);
         } else {

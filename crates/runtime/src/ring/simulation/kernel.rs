@@ -1,8 +1,9 @@
 //! A kernel with direct descriptors, provided buffers and clients, that takes its time.
 
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::io::{self, Read};
+use std::os::fd::IntoRawFd;
+use std::os::unix::net::UnixStream;
 
 use io_uring::types::BufRingEntry;
 use io_uring::{opcode, squeue};
@@ -121,6 +122,8 @@ pub(in crate::ring) struct SimulatedKernel {
     waiting: VecDeque<usize>,
     receive: Buffers,
     bulk: Buffers,
+    /// What the descriptors that are installed are duplicates of, and the end that sees when all are closed.
+    installed: (Option<UnixStream>, UnixStream),
     /// What must not happen, and has.
     pub(super) faults: Vec<String>,
     pub(super) entries: usize,
@@ -132,7 +135,10 @@ pub(in crate::ring) struct SimulatedKernel {
 
 impl SimulatedKernel {
     pub(super) fn new(seed: u64, files: usize, receive: &ProvidedRing, bulk: &ProvidedRing) -> Self {
+        let (original, other_end) = UnixStream::pair().unwrap();
+        other_end.set_nonblocking(true).unwrap();
         Self {
+            installed: (Some(original), other_end),
             random: Random::new(seed ^ 0x6b65_726e),
             queue: VecDeque::new(),
             requests: Vec::new(),
@@ -257,6 +263,12 @@ impl SimulatedKernel {
             socket.ended = true;
             socket.room = usize::MAX;
         }
+    }
+
+    /// Whether a descriptor that was installed is open still. None can be installed any more.
+    pub(super) fn has_installed(&mut self) -> bool {
+        self.installed.0 = None;
+        self.installed.1.read(&mut [0]).is_err()
     }
 
     fn slot(&self, sqe: &Sqe) -> Option<usize> {
@@ -397,8 +409,8 @@ impl SimulatedKernel {
                 0
             }
             (opcode::FixedFdInstall::CODE, Some(_)) => {
-                let file: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
-                file.into_raw_fd()
+                let original = self.installed.0.as_ref().unwrap();
+                original.try_clone().unwrap().into_raw_fd()
             }
             (_, Some(_)) => 0,
         };

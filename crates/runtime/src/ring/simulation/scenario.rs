@@ -21,7 +21,7 @@ use crate::counters::CoreCounters;
 use crate::options::Options;
 use crate::pinned::BufferPool;
 use crate::remote::{CoreHandle, Remote};
-use crate::ring::RingListener;
+use crate::ring::{OneshotFuture, RingListener, Yields, writable_entry};
 use crate::stream::Stream;
 use crate::table::TableOwner;
 
@@ -30,6 +30,8 @@ const CLIENTS: usize = 40;
 const ROUNDS: usize = 400;
 /// Rounds in which all must come to its end once nothing new happens.
 const CALM_ROUNDS: usize = 20_000;
+/// Rounds after which an aborted connection is closed, even by a kernel that takes its time.
+const ABORTED_ROUNDS: usize = 200;
 const RECEIVE_BUFFERS: u16 = 32;
 const RECEIVE_BUFFER_BYTES: u32 = 1024;
 const UNREAD_BYTES_MAX: usize = 4096;
@@ -97,7 +99,28 @@ impl Handler {
         if after.flush().await.is_ok() || after.shutdown().await.is_ok() || after.peer_addr().await.is_ok() {
             self.shared.fault("a call after an abort succeeded");
         }
-        pause().await;
+        // Whatever the peer does or takes.
+        let mut rounds = 0;
+        while !self.stream.connection().is_closed() {
+            rounds += 1;
+            if rounds > ABORTED_ROUNDS {
+                return self.shared.fault("an aborted connection stays open");
+            }
+            pause().await;
+        }
+    }
+
+    /// What sending a file waits for; given up now and then.
+    async fn wait_until_writable(&self) -> io::Result<()> {
+        let Io::Ring(socket) = self.stream.connection().io() else { return Ok(()) };
+        let waiting =
+            OneshotFuture::on_socket(self.stream.connection(), socket, writable_entry, Yields::Nothing)?;
+        let mut waiting = pin!(waiting);
+        if self.shared.below(2) == 0 {
+            let _ = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
+            return Ok(());
+        }
+        waiting.await.map(drop)
     }
 
     async fn run(mut self) {
@@ -147,7 +170,12 @@ impl Handler {
                         Poll::Pending => {}
                     }
                 }
-                76..79 => {
+                76 => {
+                    if self.wait_until_writable().await.is_err() {
+                        break;
+                    }
+                }
+                77..79 => {
                     let stream = Rc::clone(&self.stream);
                     let mut asking = Box::pin(async move { stream.local_addr().await.map(drop) });
                     let _ = poll_fn(|cx| Poll::Ready(asking.as_mut().poll(cx))).await;
@@ -262,6 +290,11 @@ fn check(core: &Core, kernel: &SimulatedKernel, faults: &mut Vec<String>) {
             unread += bytes_unread;
         }
         if let Io::Ring(socket) = connection.io()
+            && socket.receives_beyond_limit(UNREAD_BYTES_MAX)
+        {
+            faults.push("a connection receives on although too much is unread".into());
+        }
+        if let Io::Ring(socket) = connection.io()
             && socket.unread_buffers() > UNREAD_BUFFERS_MAX
         {
             faults.push(format!("a connection holds {} receive buffers", socket.unread_buffers()));
@@ -293,6 +326,9 @@ pub(super) fn run(seed: u64) -> Result<usize, String> {
     core.leave();
     let mut faults = kernel.borrow().faults.clone();
     faults.extend(shared.faults.take());
+    if kernel.borrow_mut().has_installed() {
+        faults.push("a descriptor that was installed has not been closed".into());
+    }
     for (index, socket) in kernel.borrow().sockets.iter().enumerate() {
         if socket.closed != usize::from(socket.accepted) {
             faults.push(format!("connection {index} was closed {} times", socket.closed));
