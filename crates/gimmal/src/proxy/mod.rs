@@ -23,7 +23,7 @@
 //!   [`trust_forwarded`](Proxy::trust_forwarded) it is kept and added to.
 //! * The path goes on as it came. One with a segment `.` or `..`, however it is written, is answered 400: an upstream may
 //!   resolve it, past the guards of other routes. An upstream may also take `//a` and `/%2Fa` for `/a`: put the guard of
-//!   `/a` around the whole proxy, or ask the upstream's own.
+//!   `/a` around the whole proxy, or let the upstream guard it.
 //! * `Via` is added to both (RFC 9110, section 7.6.3), with a name that each proxy draws at random unless
 //!   [`via`](Proxy::via) sets it. A request that has come through this proxy before is answered with 508.
 //! * `Host` stays what the client sent, unless [`upstream_host`](Proxy::upstream_host) is called. A request of HTTP/1.0
