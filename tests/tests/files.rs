@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use gimmal::files::{Embedded, Files};
 use gimmal::test::{TestResponse, TestServer};
 use gimmal::tls::TlsServerConfig;
-use gimmal::{App, Options, Request, Timeouts, files};
+use gimmal::{App, Next, Options, Request, StatusCode, Timeouts, files};
 use gimmal_tests::{
     Authority, BACKENDS, Client, TlsClient, eventually, on_both, pattern, server, start, trusting,
 };
@@ -522,6 +522,58 @@ fn each_link_of_a_listing_leads_to_what_is_served() {
             },
         );
     }
+}
+
+/// Who serves a folder, and guards one within it, guards it under each name that the outer one has for it.
+#[test]
+fn no_other_spelling_of_a_path_gets_around_the_middleware_of_an_inner_folder() {
+    let folder = folder();
+    let public = folder.path().join("public");
+    let inner = ["docs", "c++", "@team", "a,b", "a b", "$x&y=(z)!*';", "|[p]", "\"q<r>^s`{t}"];
+    for name in inner {
+        fs::create_dir_all(public.join(name)).unwrap();
+        fs::write(public.join(name).join("file.txt"), "guarded").unwrap();
+    }
+    let refuse = async |_: Request, _: Next| StatusCode::FORBIDDEN;
+    on_both(
+        || {
+            let app = App::new().files("/", files_of(&folder));
+            inner.iter().fold(app, |app, name| {
+                let guarded = App::new().with(refuse);
+                let pattern = name.replace('{', "{{").replace('}', "}}");
+                app.nest(&format!("/{pattern}"), guarded.files("/", Files::open(public.join(name)).unwrap()))
+            })
+        },
+        |server| {
+            for name in inner {
+                let all: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+                let reserved: String = name
+                    .bytes()
+                    .map(|byte| match byte {
+                        b'a'..=b'z' => char::from(byte).to_string(),
+                        _ => format!("%{byte:02X}"),
+                    })
+                    .collect();
+                for spelled in [name.replace(' ', "%20"), all, reserved] {
+                    for path in [
+                        format!("/{spelled}/file.txt"),
+                        format!("//{spelled}/file.txt"),
+                        format!("///{spelled}//file.txt"),
+                        format!("/{spelled}//file.txt"),
+                        format!("/./{spelled}/file.txt"),
+                        format!("/%2e/{spelled}/file.txt"),
+                        format!("/%2F{spelled}/file.txt"),
+                        format!("/{spelled}%2Ffile.txt"),
+                    ] {
+                        let answer = get(server, &path, &[]);
+                        assert!(!answer.text().contains("guarded"), "{path}");
+                    }
+                }
+                let escaped: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+                assert_eq!(status(server, &format!("/{escaped}/file.txt"), &[]), 403, "{name}");
+            }
+        },
+    );
 }
 
 /// RFC 9110 section 8.8.1: a tag that two states of a file share is weak, and nobody keeps the first of them for long.

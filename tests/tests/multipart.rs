@@ -298,6 +298,26 @@ fn text_before_the_first_boundary_may_look_like_one() {
     );
 }
 
+/// What stands before a form is nobody's, but a form that is all preamble may be one with other ends of lines.
+#[test]
+fn a_form_whose_parts_are_all_taken_for_a_preamble_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    on_both(
+        || app(&folder),
+        |server| {
+            for end in ["--b--", "\r\n--b--\r\n"] {
+                let answer = send(server, "/", end);
+                assert_eq!((answer.status().as_u16(), answer.text()), (200, ""), "{end:?}");
+            }
+            let lines = field("a", "1").replace("\r\n", "\n");
+            for form in [format!("{lines}\r\n--b--"), format!("{lines}{}--b--", field("b", "2"))] {
+                let answer = send(server, "/", form.clone());
+                assert_eq!(answer.status(), 400, "{form:?} {}", answer.text());
+            }
+        },
+    );
+}
+
 /// Files of a folder that processes hold open, the name of each gone or not.
 fn held_open(folder: &Path) -> usize {
     let is_number = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().parse::<u32>().is_ok();

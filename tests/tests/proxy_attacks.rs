@@ -62,6 +62,36 @@ fn smuggling_by_requests_of_two_lengths() {
     });
 }
 
+/// An upstream may resolve dot segments, and so serve what a guard stands in front of here.
+#[test]
+fn dot_segments_lead_past_no_guard() {
+    let upstream = upstream(App::new().fallback(show));
+    let url = format!("http://{}", upstream.address());
+    proxied(&[url], |server| {
+        for path in [
+            "/a/../admin",
+            "/./admin",
+            "/..",
+            "/%2e/admin",
+            "/a/.%2E/admin",
+            "/a/..;x/admin",
+            "/a/..%2fadmin",
+            "/a%5c..%5Cadmin",
+        ] {
+            let mut client = Client::connect(server.address());
+            client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
+            let head = client.head();
+            assert!(head.starts_with("HTTP/1.1 400"), "{path}: {head}");
+        }
+        for path in ["/.well-known/x", "/a..b/...", "/a%2Fb", "/x?to=/../y", "//a;.."] {
+            let mut client = Client::connect(server.address());
+            client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
+            let head = client.head();
+            assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+        }
+    });
+}
+
 #[test]
 fn framing_is_made_anew() {
     let seen = Arc::new(Mutex::new(String::new()));

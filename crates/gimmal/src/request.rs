@@ -378,7 +378,8 @@ impl fmt::Debug for Request {
 }
 
 /// The path with the escapes of unreserved characters undone and the digits of others in upper case (RFC 3986, section
-/// 6.2.2), so that `/%61` is the route `/a`; `None` if it has none. `|`, `[` and `]` come either way, and are undone too.
+/// 6.2.2), so that `/%61` is the route `/a`; `None` if it has none. What else may come either way within a segment, such
+/// as `@` and `+`, is undone too: to a file it is the same, and so it must be to the guard in front of it.
 pub(crate) fn normalize_path(path: &str) -> Option<String> {
     if !path.contains('%') {
         return None;
@@ -389,7 +390,7 @@ pub(crate) fn normalize_path(path: &str) -> Option<String> {
         let escape = rest.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
         normalized.push_str(&rest[..at]);
         match escape {
-            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~|[]".contains(&byte) => {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~|[]!$&'()*+,;=:@".contains(&byte) => {
                 normalized.push(char::from(byte));
             }
             // The codec has seen to it that two hexadecimal digits follow.
@@ -409,5 +410,8 @@ mod tests {
     fn needless_escapes_are_undone_and_others_stay() {
         assert_eq!(normalize_path("/plain/path"), None);
         assert_eq!(normalize_path("/%61%2D%7e/%2fx%20%c3%A9%7c").as_deref(), Some("/a-~/%2Fx%20%C3%A9|"));
+        let within_segments = "%21%24%26%27%28%29%2a%2B%2c%3b%3D%3a%40";
+        assert_eq!(normalize_path(within_segments).as_deref(), Some("!$&'()*+,;=:@"));
+        assert_eq!(normalize_path("%25%3f%23%2F%5c").as_deref(), Some("%25%3F%23%2F%5C"));
     }
 }

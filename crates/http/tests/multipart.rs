@@ -99,7 +99,7 @@ fn what_stands_before_between_and_after_the_boundaries() {
         (format!("--B\r\n{a}--B\r\n{c}--B--"), &[("a", ""), ("c", "")]),
         (format!("--B\r\n{a}\r\n\r\n--B--"), &[("a", "\r\n")]),
         ("--B--\r\n".to_owned(), &[]),
-        ("preamble\r\n--B--".to_owned(), &[]),
+        ("\r\n--B--".to_owned(), &[]),
     ];
     for (body, expected) in table {
         let parts = read_all_ways("B", body.as_bytes()).unwrap_or_else(|error| panic!("{body:?}: {error}"));
@@ -115,6 +115,8 @@ fn what_cannot_be_read_without_a_loss_is_refused() {
         (String::new(), MultipartError::Incomplete),
         ("no boundary at all".to_owned(), MultipartError::Incomplete),
         (format!("--B\n{a}1\n--B--"), MultipartError::Incomplete),
+        (format!("--B\n{a}1\r\n--B--"), MultipartError::PartMissing),
+        ("preamble\r\n--B--".to_owned(), MultipartError::PartMissing),
         (format!("--B\r\n{a}1"), MultipartError::Incomplete),
         (format!("--B\r\n{a}1\r\n--B"), MultipartError::Incomplete),
         (format!("--B\r\n{a}1\r\n--B-"), MultipartError::Incomplete),

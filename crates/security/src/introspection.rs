@@ -81,12 +81,13 @@ impl Lane {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An answer that came since `number` and that is good for this token, too: one about itself, or that there is no
-    /// answer to be had.
+    /// An answer that came since `number` and that is good for this token, too: one about itself, or that the server
+    /// cannot be reached. Any other error may be of the other token's making.
     fn answer_since(&self, number: u64, hash: &TokenHash) -> Option<Answer> {
         let last = self.last();
         let (about, answer) = last.answer.as_ref().filter(|_| last.number != number)?;
-        (about == hash || answer.is_err()).then(|| answer.clone())
+        let is_down = matches!(answer, Err(FetchError::Unreachable(_) | FetchError::TimedOut));
+        (about == hash || is_down).then(|| answer.clone())
     }
 }
 

@@ -161,6 +161,34 @@ async fn a_provider_that_is_down_is_found_out_once() {
     assert_eq!(introspector.validate("later", None, NOW, &server).await.unwrap_err(), TokenError::Inactive);
 }
 
+/// What the provider says to a token that it cannot read is no answer to the next one.
+#[tokio::test]
+async fn the_refusal_of_one_token_does_not_answer_another() {
+    struct Strict(Slow);
+    impl HttpFetch for Strict {
+        async fn fetch(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, FetchError> {
+            let is_odd = request.body().windows(3).any(|bytes| bytes == b"odd");
+            let answer = self.0.fetch(request).await?;
+            if !is_odd {
+                return Ok(answer);
+            }
+            Ok(Response::builder().status(400).body(Vec::new()).unwrap())
+        }
+    }
+    let options = IntrospectionOptions { requests_max: 1, ..Default::default() };
+    let (introspector, server) = (introspector(options), Strict(Slow::default()));
+    let judge = |token| introspector.validate(token, None, NOW, &server);
+    let answer = async {
+        tokio::task::yield_now().await;
+        server.0.answers.set(true);
+    };
+    let (odd, again, other, ()) =
+        futures_util::future::join4(judge("odd"), judge("odd"), judge("one"), answer).await;
+    let refused = TokenError::Unavailable(FetchError::Status(400));
+    assert_eq!((odd.unwrap_err(), again.unwrap_err()), (refused.clone(), refused));
+    assert_eq!(other.unwrap_err(), TokenError::Inactive);
+}
+
 /// A revoked token is refused once the cached answer is old.
 #[tokio::test]
 async fn replay_after_revocation() {

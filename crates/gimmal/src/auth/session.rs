@@ -444,7 +444,11 @@ impl Session {
         // was ended meanwhile, it stays so at its commit.
         let is_continued = self.principal().is_some_and(|before| before.id() == principal.id());
         self.change(|session| session.log_in(principal));
-        *self.0.proof.borrow_mut() = (!is_continued).then_some((accounts, proof));
+        let mut kept = self.0.proof.borrow_mut();
+        // A login that this very request has begun is in no store yet, and nobody can have ended it.
+        if !is_continued || kept.is_some() {
+            *kept = Some((accounts, proof));
+        }
     }
 
     /// Logs in whom an OpenID provider has proved, in such a way that the provider can end the session.

@@ -76,6 +76,8 @@ enum Wanted {
 impl Wanted {
     fn of(request: &Request) -> Self {
         let path = match request.parameter("path") {
+            // To the router `//a` is not `/a`, and middleware of `/a` is not asked.
+            Some(rest) if rest.starts_with('/') || rest.contains("//") => return Self::Nothing,
             Some(rest) => SafePath::parse(&format!("/{rest}")),
             None if request.path().ends_with('/') => SafePath::parse("/"),
             None => return Self::Mount,

@@ -59,6 +59,14 @@ impl Failure {
     }
 }
 
+/// Whether a path leads elsewhere once an upstream resolves it, past the guards of the routes that it names then. Clients
+/// resolve such segments before they ask (RFC 3986, section 5.2.4).
+fn has_dot_segment(path: &str) -> bool {
+    let segments = path.split(['/', '\\']).flat_map(|segment| segment.split("%2F"));
+    let segments = segments.flat_map(|segment| segment.split("%5C"));
+    segments.into_iter().any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
+}
+
 /// The methods that most upstreams take, for answers that have to name some.
 const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE");
 
@@ -83,6 +91,10 @@ impl PerCore {
     pub(super) async fn forward(&self, mut request: Request) -> Result<Response, Error> {
         if *request.method() == Method::CONNECT {
             return Err(not_forwarded());
+        }
+        if has_dot_segment(request.path()) {
+            let reason = "a path with the segments . or .. is not forwarded: resolve them before";
+            return Err(Error::new(StatusCode::BAD_REQUEST, reason));
         }
         let peer = request.peer_addr().await.ok();
         let mut choice = Choice::new(&self.plan.balance, &request, peer.as_ref());

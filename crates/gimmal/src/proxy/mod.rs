@@ -21,6 +21,9 @@
 //! * `Forwarded` (RFC 7239) and `X-Forwarded-For`, `-Host` and `-Proto` say who asked and for what. What the client
 //!   sent under these names is dropped, since anybody can send anything; after
 //!   [`trust_forwarded`](Proxy::trust_forwarded) it is kept and added to.
+//! * The path goes on as it came. One with a segment `.` or `..`, however it is written, is answered 400: an upstream may
+//!   resolve it, past the guards of other routes. An upstream may also take `//a` and `/%2Fa` for `/a`: put the guard of
+//!   `/a` around the whole proxy, or let the upstream guard it.
 //! * `Via` is added to both (RFC 9110, section 7.6.3), with a name that each proxy draws at random unless
 //!   [`via`](Proxy::via) sets it. A request that has come through this proxy before is answered with 508.
 //! * `Host` stays what the client sent, unless [`upstream_host`](Proxy::upstream_host) is called. A request of HTTP/1.0

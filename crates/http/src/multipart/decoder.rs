@@ -122,6 +122,9 @@ impl MultipartDecoder {
                         consumed += len;
                         continue;
                     }
+                    Found::Boundary { is_last: true, .. } if skipped > 0 => {
+                        return Err(MultipartError::PartMissing);
+                    }
                     Found::Boundary { len, is_last } => {
                         self.pass_boundary(is_last)?;
                         consumed += len;

@@ -20,6 +20,9 @@ pub enum MultipartError {
     /// [`MultipartLimits::preamble_bytes`](super::MultipartLimits::preamble_bytes).
     #[error("too much text comes before the first boundary")]
     PreambleTooLong,
+    /// Text before the last boundary, and no part: it may be parts whose lines do not end in CRLF.
+    #[error("text and no part comes before the last boundary: end each line of a boundary in CRLF")]
+    PartMissing,
     /// A line of a boundary with text or too many blanks after it.
     #[error("a boundary is followed by something else on its line")]
     BoundaryLine,

@@ -224,6 +224,10 @@ impl TlsSession {
         out: &mut Vec<u8>,
         received: &mut Received,
     ) -> Result<(), TlsError> {
+        if !self.recognised && rest.is_empty() && !self.held.is_empty() {
+            // Still too few bytes to tell what they are; rustls must not see them before that.
+            return Ok(());
+        }
         if !self.recognised && !rest.is_empty() {
             if self.held.is_empty() && FirstBytes::is_tls(rest[0]) {
                 self.recognised = true;

@@ -35,6 +35,20 @@ fn plain_http_on_the_tls_port_is_recognised_and_not_answered_in_tls() {
     assert!(TlsError::PlainHttp.to_string().contains("https://"));
 }
 
+/// Whoever waits for more bytes may hand over none.
+#[test]
+fn nothing_between_the_first_bytes_is_not_taken_for_tls() {
+    let (_, config, _) = localhost();
+    let mut server = TlsSession::server(&config).unwrap();
+    let (mut plaintext, mut out) = (Vec::new(), Vec::new());
+    for piece in [&b"GE"[..], b"", b"T ", b""] {
+        let received = server.receive(&mut piece.to_vec(), &mut plaintext, &mut out);
+        assert_eq!((received.map(|_| ()), out.as_slice()), (Ok(()), &[][..]), "{piece:?}");
+    }
+    let refused = server.receive(&mut b"/".to_vec(), &mut plaintext, &mut out);
+    assert_eq!((refused.map(|_| ()), out), (Err(TlsError::PlainHttp), Vec::new()));
+}
+
 #[test]
 fn a_client_recognises_a_server_of_plain_http() {
     let (_, _, client) = localhost();
