@@ -28,15 +28,22 @@ pub(crate) struct Reading {
     is_new: Cell<bool>,
     /// Something was received for nobody, and put back: there is room for no more.
     is_full: Cell<bool>,
+    /// The service's own task, which receives while the service waits.
+    watcher: Cell<Option<Waker>>,
 }
 
 #[cfg(feature = "websocket")]
 impl Reading {
-    /// Notes that somebody has received, and by which waker more is waited for.
-    pub(crate) fn note(&self, waits: Option<&Waker>) {
+    /// Notes that the task of `waker` has received, and whether it waits for more.
+    pub(crate) fn note(&self, waits: bool, waker: &Waker) {
         self.is_full.set(false);
-        self.is_new.set(waits.is_some());
-        self.receiver.set(waits.cloned());
+        self.is_new.set(waits);
+        self.receiver.set(waits.then(|| waker.clone()));
+        // Another task has taken the place of the service's own, which takes it back: this one may never ask again.
+        match self.watcher.take() {
+            Some(watcher) if !watcher.will_wake(waker) => watcher.wake(),
+            watcher => self.watcher.set(watcher),
+        }
     }
 }
 
@@ -52,6 +59,7 @@ pub(crate) async fn until_reset(stream: &Stream, reading: &Reading, service: imp
         if service.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
+        reading.watcher.set(Some(cx.waker().clone()));
         let receiver = reading.receiver.take();
         let is_same_task = receiver.as_ref().is_some_and(|receiver| receiver.will_wake(cx.waker()));
         if reading.is_full.get() || (reading.is_new.get() && is_same_task) {

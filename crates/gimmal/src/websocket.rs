@@ -425,7 +425,7 @@ impl WebSocket {
     fn poll_bytes(&self, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
         let received = self.stream.poll_recv(cx);
         let waits = received.is_pending();
-        self.reading.note(waits.then(|| cx.waker()));
+        self.reading.note(waits, cx.waker());
         if waits != self.waits.replace(waits) {
             self.stream.set_deadline(waits.then_some(self.keep_alive));
             self.stream.set_idle(waits);
