@@ -50,6 +50,14 @@ async fn silent(upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
+/// The same, in a task of its own.
+async fn silent_in_a_task(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.keep_alive(Duration::from_millis(200)).serve(|socket| async move {
+        let receives = async move { while let Some(Ok(_)) = socket.recv().await {} };
+        let _ = tokio::task::spawn_local(receives).await;
+    })
+}
+
 /// Sends much, and receives meanwhile.
 async fn flood(upgrade: WebSocketUpgrade) -> Response {
     upgrade.serve(|socket| async move {
@@ -166,6 +174,7 @@ fn app(room: Room) -> App {
         .get("/deaf", deaf)
         .get("/task", in_a_task)
         .get("/task/once", once_in_a_task)
+        .get("/silent/task", silent_in_a_task)
         .get("/pushes", pushes)
         .get("/aborts", aborts)
         .get("/panics", panics)
@@ -315,27 +324,33 @@ fn a_handshake_is_checked_for_origin_version_and_protocol() {
 #[test]
 fn a_silent_peer_is_pinged_and_then_given_up() {
     on_both(async |server| {
-        let mut client = connect(server, "/silent").await;
-        // Reading answers the Ping, so the connection lives on.
-        let pinged = tokio::time::timeout(Duration::from_secs(5), client.next()).await.unwrap();
-        assert!(matches!(pinged, Some(Ok(Peer::Ping(_)))), "{pinged:?}");
-        // A peer that does not read answers nothing.
-        let began = Instant::now();
-        eventually("the connection goes", || server.handle().connections().is_empty());
-        assert!(began.elapsed() < Duration::from_secs(5));
+        for path in ["/silent", "/silent/task"] {
+            let mut client = connect(server, path).await;
+            // Reading answers the Pings, so the connection lives on.
+            for _ in 0..3 {
+                let pinged = tokio::time::timeout(Duration::from_secs(5), client.next()).await.unwrap();
+                assert!(matches!(pinged, Some(Ok(Peer::Ping(_)))), "{path}: {pinged:?}");
+            }
+            // A peer that does not read answers nothing.
+            let began = Instant::now();
+            eventually("the connection goes", || server.handle().connections().is_empty());
+            assert!(began.elapsed() < Duration::from_secs(5));
+        }
     });
 }
 
 #[test]
 fn a_shutdown_says_1001() {
-    on_both(async |server| {
-        let mut client = connect(server, "/echo").await;
-        client.send(Peer::text("hello")).await.unwrap();
-        assert_eq!(client.next().await.unwrap().unwrap(), Peer::text("hello"));
-        server.handle().shutdown();
-        let Some(Ok(Peer::Close(Some(frame)))) = client.next().await else { panic!("no Close") };
-        assert_eq!(frame.code, PeerCode::Away);
-    });
+    for path in ["/echo", "/task"] {
+        on_both(async |server| {
+            let mut client = connect(server, path).await;
+            client.send(Peer::text("hello")).await.unwrap();
+            assert_eq!(client.next().await.unwrap().unwrap(), Peer::text("hello"));
+            server.handle().shutdown();
+            let Some(Ok(Peer::Close(Some(frame)))) = client.next().await else { panic!("no Close: {path}") };
+            assert_eq!(frame.code, PeerCode::Away);
+        });
+    }
 }
 
 #[test]
