@@ -304,6 +304,30 @@ fn bad_requests_of_one_client_take_no_upstream_from_the_others() {
 }
 
 #[test]
+fn bodies_that_a_client_does_not_send_take_no_upstream_from_the_others() {
+    // One that waits for a body for a short time, and gives its connection up then.
+    let impatient = || {
+        server(|mut stream| {
+            read_head(&mut stream);
+            stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            while stream.read(&mut [0; 100]).is_ok_and(|bytes| bytes > 0) {}
+        })
+    };
+    let upstreams = [impatient(), impatient()];
+    proxied(&[&upstreams[0].0, &upstreams[1].0], |server| {
+        let asked = || [0, 1].map(|index: usize| upstreams[index].1.load(Ordering::SeqCst));
+        let before = asked();
+        for n in 0..40 {
+            let mut client = Client::connect(server.address());
+            client.send(format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc"));
+            assert!(client.head().starts_with("HTTP/1.1 502 "));
+        }
+        let after = asked();
+        assert_eq!([after[0] - before[0], after[1] - before[1]], [20, 20], "each was asked in turn");
+    });
+}
+
+#[test]
 fn a_page_that_one_upstream_cannot_make_does_not_take_it_out() {
     let (breaks_off, asked) =
         answers(

@@ -205,7 +205,14 @@ impl Drop for Working {
 fn endless(count: &Arc<AtomicUsize>) -> App {
     let count = Arc::clone(count);
     let slow = async || tokio::time::sleep(Duration::from_millis(200)).await;
-    App::new().get("/slow", slow).any("/never", async move || {
+    let reading = Arc::clone(&count);
+    let read = async move |body: Body| {
+        let _working = Working::on(&reading);
+        // It reads all that there is, and the handler does not wait for that.
+        drop(tokio::task::spawn_local(body.collect(u64::MAX)));
+        tokio::time::sleep(FOREVER).await;
+    };
+    App::new().get("/slow", slow).post("/read", read).any("/never", async move || {
         let _working = Working::on(&count);
         tokio::time::sleep(FOREVER).await;
     })
@@ -242,6 +249,23 @@ fn a_client_that_resets_while_its_handler_waits_frees_its_place() {
         assert_eq!(client.message().status, 200);
         eventually("it is at work", || count.load(Ordering::SeqCst) == 1);
         reset(client);
+        eventually("nothing is left", || server.handle().connections().is_empty());
+    }
+}
+
+#[test]
+fn a_client_that_resets_after_a_task_has_read_its_body_frees_its_place() {
+    for backend in BACKENDS {
+        let count = Arc::new(AtomicUsize::new(0));
+        let server = start(server(endless(&count), backend));
+        let mut client = Client::connect(server.address());
+        client.send("POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc");
+        eventually("it is at work", || count.load(Ordering::SeqCst) == 1);
+        std::thread::sleep(Duration::from_millis(50));
+        client.send("def");
+        std::thread::sleep(Duration::from_millis(50));
+        reset(client);
+        eventually("its place is free", || count.load(Ordering::SeqCst) == 0);
         eventually("nothing is left", || server.handle().connections().is_empty());
     }
 }

@@ -50,6 +50,14 @@ async fn silent(upgrade: WebSocketUpgrade) -> Response {
     })
 }
 
+/// The same, in a task of its own.
+async fn silent_in_a_task(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.keep_alive(Duration::from_millis(200)).serve(|socket| async move {
+        let receives = async move { while let Some(Ok(_)) = socket.recv().await {} };
+        let _ = tokio::task::spawn_local(receives).await;
+    })
+}
+
 /// Sends much, and receives meanwhile.
 async fn flood(upgrade: WebSocketUpgrade) -> Response {
     upgrade.serve(|socket| async move {
@@ -68,7 +76,7 @@ async fn flood(upgrade: WebSocketUpgrade) -> Response {
 /// Receives nothing, in whatever way.
 async fn deaf(upgrade: WebSocketUpgrade, request: Request) -> Response {
     let once = request.query() == Some("once");
-    upgrade.serve(move |socket| async move {
+    upgrade.keep_alive(Duration::from_millis(200)).serve(move |socket| async move {
         if once {
             let _ = tokio::time::timeout(Duration::from_millis(10), socket.recv()).await;
         }
@@ -94,6 +102,35 @@ async fn in_a_task(upgrade: WebSocketUpgrade) -> Response {
                 return;
             }
         }
+    })
+}
+
+/// Waits for a message for a short time, and then sends more than the client takes at once.
+async fn pushes(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.keep_alive(Duration::from_millis(100)).serve(|socket| async move {
+        let _ = tokio::time::timeout(Duration::from_millis(10), socket.recv()).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for _ in 0..300 {
+            if socket.send(vec![7; 64 * 1024]).await.is_err() {
+                return;
+            }
+        }
+        let _ = socket.send("all").await;
+    })
+}
+
+/// A task receives one message, and the handler waits for something else.
+async fn once_in_a_task(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.serve(|socket| async move {
+        let socket = std::rc::Rc::new(socket);
+        let receives = std::rc::Rc::clone(&socket);
+        tokio::task::spawn_local(async move {
+            if let Some(Ok(message)) = receives.recv().await {
+                let _ = receives.send(message).await;
+            }
+        });
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        drop(socket);
     })
 }
 
@@ -136,6 +173,9 @@ fn app(room: Room) -> App {
         .get("/flood", flood)
         .get("/deaf", deaf)
         .get("/task", in_a_task)
+        .get("/task/once", once_in_a_task)
+        .get("/silent/task", silent_in_a_task)
+        .get("/pushes", pushes)
         .get("/aborts", aborts)
         .get("/panics", panics)
         .get("/listen", listen)
@@ -284,27 +324,33 @@ fn a_handshake_is_checked_for_origin_version_and_protocol() {
 #[test]
 fn a_silent_peer_is_pinged_and_then_given_up() {
     on_both(async |server| {
-        let mut client = connect(server, "/silent").await;
-        // Reading answers the Ping, so the connection lives on.
-        let pinged = tokio::time::timeout(Duration::from_secs(5), client.next()).await.unwrap();
-        assert!(matches!(pinged, Some(Ok(Peer::Ping(_)))), "{pinged:?}");
-        // A peer that does not read answers nothing.
-        let began = Instant::now();
-        eventually("the connection goes", || server.handle().connections().is_empty());
-        assert!(began.elapsed() < Duration::from_secs(5));
+        for path in ["/silent", "/silent/task"] {
+            let mut client = connect(server, path).await;
+            // Reading answers the Pings, so the connection lives on.
+            for _ in 0..3 {
+                let pinged = tokio::time::timeout(Duration::from_secs(5), client.next()).await.unwrap();
+                assert!(matches!(pinged, Some(Ok(Peer::Ping(_)))), "{path}: {pinged:?}");
+            }
+            // A peer that does not read answers nothing.
+            let began = Instant::now();
+            eventually("the connection goes", || server.handle().connections().is_empty());
+            assert!(began.elapsed() < Duration::from_secs(5));
+        }
     });
 }
 
 #[test]
 fn a_shutdown_says_1001() {
-    on_both(async |server| {
-        let mut client = connect(server, "/echo").await;
-        client.send(Peer::text("hello")).await.unwrap();
-        assert_eq!(client.next().await.unwrap().unwrap(), Peer::text("hello"));
-        server.handle().shutdown();
-        let Some(Ok(Peer::Close(Some(frame)))) = client.next().await else { panic!("no Close") };
-        assert_eq!(frame.code, PeerCode::Away);
-    });
+    for path in ["/echo", "/task"] {
+        on_both(async |server| {
+            let mut client = connect(server, path).await;
+            client.send(Peer::text("hello")).await.unwrap();
+            assert_eq!(client.next().await.unwrap().unwrap(), Peer::text("hello"));
+            server.handle().shutdown();
+            let Some(Ok(Peer::Close(Some(frame)))) = client.next().await else { panic!("no Close: {path}") };
+            assert_eq!(frame.code, PeerCode::Away);
+        });
+    }
 }
 
 #[test]
@@ -399,21 +445,31 @@ fn a_ping_is_answered_though_the_handler_sends_more_than_the_client_takes() {
 #[test]
 fn a_client_that_resets_is_noticed_though_the_handler_receives_nothing() {
     on_both(async |server| {
-        for path in ["/deaf", "/deaf?once", "/task", "/echo"] {
+        for path in ["/deaf", "/deaf?once", "/task", "/task/once", "/echo"] {
             for sent in [&b""[..], b"x"] {
                 let mut client = raw(server, path);
                 if !sent.is_empty() && !path.starts_with("/deaf") {
                     client.send(frame(0x81, sent));
                     assert_eq!(client.exactly(3).unwrap(), b"\x81\x01x", "{path}");
                 }
-                // The handler has begun to wait.
-                std::thread::sleep(Duration::from_millis(50));
+                // The handler has begun to wait, and the time in which a peer may be silent is over.
+                std::thread::sleep(Duration::from_millis(300));
                 let stream = client.into_stream();
                 socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
                 drop(stream);
                 eventually(path, || server.handle().connections().is_empty());
             }
         }
+    });
+}
+
+#[test]
+fn a_handler_that_has_given_up_receiving_is_not_hindered_from_sending() {
+    on_both(async |server| {
+        let mut client = raw(server, "/pushes");
+        std::thread::sleep(Duration::from_millis(500));
+        client.exactly(300 * (10 + 64 * 1024)).unwrap();
+        assert_eq!(client.exactly(5).unwrap(), b"\x81\x03all");
     });
 }
 

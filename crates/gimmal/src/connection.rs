@@ -263,7 +263,7 @@ impl Connection {
             if let Poll::Ready(error) = self.poll_interrupted(incoming, cx) {
                 return Poll::Ready(Err(error));
             }
-            if incoming.is_some_and(|incoming| incoming.is_awaited()) {
+            if incoming.is_some_and(|incoming| incoming.poll_unawaited(cx).is_pending()) {
                 return Poll::Pending;
             }
             self.poll_reset(cx).map(Err)

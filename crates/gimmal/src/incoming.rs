@@ -40,6 +40,8 @@ pub(crate) struct IncomingBody {
     over: Cell<bool>,
     /// The user's task that waits for more of it.
     reader: Cell<Option<Waker>>,
+    /// The connection's task, which receives as soon as nobody waits for the body.
+    watcher: Cell<Option<Waker>>,
 }
 
 impl IncomingBody {
@@ -64,6 +66,7 @@ impl IncomingBody {
             failed: Cell::new(false),
             over: Cell::new(false),
             reader: Cell::new(None),
+            watcher: Cell::new(None),
         })
     }
 
@@ -92,6 +95,13 @@ impl IncomingBody {
     /// Whether somebody waits for more of the body, and alone may receive from the stream meanwhile.
     pub(crate) fn is_awaited(&self) -> bool {
         self.waiting_since.get().is_some()
+    }
+
+    /// Ready when nobody waits for more of the body, so that the task that asks may receive from the stream.
+    pub(crate) fn poll_unawaited(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Another task may begin to wait at any time.
+        self.watcher.set(Some(cx.waker().clone()));
+        if self.is_awaited() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Forgets who has waited for more and was told that the time is over, or asks no longer.
@@ -166,6 +176,14 @@ impl IncomingBody {
         if let Some(since) = self.waiting_since.take() {
             self.waited.set(self.waited.get() + since.elapsed());
             self.connection.expect_body(None);
+            let reader = self.reader.take();
+            // Another task has waited in its place, and may never ask again.
+            if let Some(watcher) = self.watcher.take()
+                && !reader.as_ref().is_some_and(|reader| reader.will_wake(&watcher))
+            {
+                watcher.wake();
+            }
+            self.reader.set(reader);
         }
     }
 }

@@ -310,7 +310,7 @@ async fn next_chunk(
         if let Poll::Ready(error) = connection.poll_interrupted(incoming, cx) {
             return Poll::Ready(Err(error.into()));
         }
-        if incoming.is_some_and(|incoming| incoming.is_awaited()) {
+        if incoming.is_some_and(|incoming| incoming.poll_unawaited(cx).is_pending()) {
             return Poll::Pending;
         }
         connection.poll_gone(cx).map(|()| Err(CutOff::Ended))

@@ -6,11 +6,11 @@ use std::{
     cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 #[cfg(feature = "websocket")]
-use crate::stream::Stream;
+use crate::{body::Chunk, stream::Stream};
 
 /// Whether receiving failed since the peer has gone, and not since a deadline has passed or the server stops.
 pub(crate) fn is_reset(error: &io::Error) -> bool {
@@ -28,15 +28,33 @@ pub(crate) struct Reading {
     is_new: Cell<bool>,
     /// Something was received for nobody, and put back: there is room for no more.
     is_full: Cell<bool>,
+    /// The peer's time to be silent was over when nobody received: for who receives next.
+    is_overdue: Cell<bool>,
+    /// The service's own task, which receives while the service waits.
+    watcher: Cell<Option<Waker>>,
 }
 
 #[cfg(feature = "websocket")]
 impl Reading {
-    /// Notes that somebody has received, and by which waker more is waited for.
-    pub(crate) fn note(&self, waits: Option<&Waker>) {
+    /// Receives for the service, which hears of a deadline that has passed meanwhile.
+    pub(crate) fn poll_recv(&self, stream: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
+        let received = stream.poll_recv(cx);
+        match self.is_overdue.take() && received.is_pending() {
+            true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            false => received,
+        }
+    }
+
+    /// Notes that the task of `waker` has received, and whether it waits for more.
+    pub(crate) fn note(&self, waits: bool, waker: &Waker) {
         self.is_full.set(false);
-        self.is_new.set(waits.is_some());
-        self.receiver.set(waits.cloned());
+        self.is_new.set(waits);
+        self.receiver.set(waits.then(|| waker.clone()));
+        // Another task has taken the place of the service's own, which takes it back: this one may never ask again.
+        match self.watcher.take() {
+            Some(watcher) if !watcher.will_wake(waker) => watcher.wake(),
+            watcher => self.watcher.set(watcher),
+        }
     }
 }
 
@@ -52,13 +70,26 @@ pub(crate) async fn until_reset(stream: &Stream, reading: &Reading, service: imp
         if service.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
+        reading.watcher.set(Some(cx.waker().clone()));
         let receiver = reading.receiver.take();
         let is_same_task = receiver.as_ref().is_some_and(|receiver| receiver.will_wake(cx.waker()));
         if reading.is_full.get() || (reading.is_new.get() && is_same_task) {
             reading.receiver.set(receiver);
             return Poll::Pending;
         }
-        let Poll::Ready(received) = stream.poll_recv(cx) else {
+        let mut received = stream.poll_recv(cx);
+        if matches!(&received, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut) {
+            // Who gave up receiving has left it: it would hide a reset, and fail what is sent.
+            reading.is_overdue.set(true);
+            stream.set_deadline(None);
+            received = stream.poll_recv(cx);
+            if received.is_pending()
+                && let Some(receiver) = &receiver
+            {
+                receiver.wake_by_ref();
+            }
+        }
+        let Poll::Ready(received) = received else {
             reading.receiver.set(receiver);
             return Poll::Pending;
         };

@@ -423,9 +423,9 @@ impl WebSocket {
     /// Waits for bytes, for as long as a peer may be silent. A connection that waits is idle: a shutdown of the server
     /// gives it a nearer deadline, which is left alone.
     fn poll_bytes(&self, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
-        let received = self.stream.poll_recv(cx);
+        let received = self.reading.poll_recv(&self.stream, cx);
         let waits = received.is_pending();
-        self.reading.note(waits.then(|| cx.waker()));
+        self.reading.note(waits, cx.waker());
         if waits != self.waits.replace(waits) {
             self.stream.set_deadline(waits.then_some(self.keep_alive));
             self.stream.set_idle(waits);

@@ -230,7 +230,7 @@ pub(crate) async fn exchange(
             (Err(error @ ClientError::Closed { .. }), None) if !attempt.began => {
                 return Err(Failed { error, sign: Sign::Nothing });
             }
-            (result, _) => return Ok(result?),
+            (result, _) => return result.map_err(|error| attempt.failed(error)),
         }
     }
     let stream = match origin.connect(&core, options, clock).await {
@@ -242,7 +242,8 @@ pub(crate) async fn exchange(
         }
     };
     let link = Rc::new(Link { stream, origin: origin.clone(), input: RefCell::default() });
-    Ok(Attempt::new(client, link, request, clock).run(request, on_interim).await?)
+    let mut attempt = Attempt::new(client, link, request, clock);
+    attempt.run(request, on_interim).await.map_err(|error| attempt.failed(error))
 }
 
 pub(super) type Upload = LocalFuture<Result<(), ClientError>>;
@@ -290,6 +291,18 @@ impl<'a> Attempt<'a> {
         }
         attempt.upload = Some(LocalFuture::new(upload(Rc::clone(&attempt.link), out, body, framing, clock)));
         attempt
+    }
+
+    /// Tells what a failure says of the server.
+    fn failed(&self, error: ClientError) -> Failed {
+        let sign = match error {
+            // It may have waited for long enough for a body that did not come: whose fault that is cannot be told.
+            ClientError::Closed { .. } if self.is_refused || (self.upload.is_some() && !self.is_held) => {
+                Sign::Nothing
+            }
+            _ => Sign::of(&error),
+        };
+        Failed { error, sign }
     }
 
     async fn run(
