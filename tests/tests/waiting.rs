@@ -417,3 +417,29 @@ fn a_response_that_cannot_begin_becomes_the_answer_to_what_is_wrong() {
         }
     });
 }
+
+#[test]
+fn a_request_that_a_task_keeps_does_not_keep_its_connection_open() {
+    async fn keep(request: Request) -> &'static str {
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(FOREVER).await;
+            drop(request);
+        });
+        "kept"
+    }
+    on_both(
+        || App::new().any("/keep", keep),
+        |server| {
+            for body in ["", "abc"] {
+                let mut client = Client::connect(server.address());
+                client.send(format!(
+                    "POST /keep HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\n{body}"
+                ));
+                assert_eq!(client.message().text(), "kept");
+                client.send(&"abc"[body.len()..]);
+                client.stream().set_read_timeout(Some(Duration::from_secs(4))).unwrap();
+                assert!(client.ended().is_ok(), "{body:?}");
+            }
+        },
+    );
+}

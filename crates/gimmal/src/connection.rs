@@ -311,8 +311,11 @@ pub(crate) async fn serve(stream: Stream, service: Rc<Service>) {
     while let Some(rest) = answer(&connection).await {
         match rest.await {
             After::Idle => connection.stream().set_deadline(Some(connection.timeouts().idle)),
-            After::Close => return,
-            After::Linger => return LocalFuture::new(linger(Rc::clone(&connection))).await,
+            After::Close => break,
+            After::Linger => {
+                LocalFuture::new(linger(Rc::clone(&connection))).await;
+                break;
+            }
             After::Abort => return connection.stream().abort(),
             After::Upgrade(upgrade) => {
                 let stream = connection.stream().share();
@@ -321,6 +324,10 @@ pub(crate) async fn serve(stream: Stream, service: Rc<Service>) {
                 return upgrade.run(stream).await;
             }
         }
+    }
+    // A task that a handler has left behind may keep its request for as long as it likes, and not the connection.
+    if Rc::strong_count(&connection) > 1 {
+        LocalFuture::new(part(connection)).await;
     }
 }
 
@@ -349,6 +356,15 @@ async fn answer(connection: &Rc<Connection>) -> Option<LocalFuture<After>> {
     .await;
     stream.set_idle(false);
     rest
+}
+
+/// Ends a connection that others hold on to, once the client has taken what is unsent.
+async fn part(connection: Rc<Connection>) {
+    connection.expect_room(Some(connection.stream().core().options().unsent_bytes_max));
+    if connection.stream().shutdown().await.is_ok() {
+        linger(Rc::clone(&connection)).await;
+    }
+    connection.stream().abort();
 }
 
 /// Lets the client read the last answer before the connection goes.

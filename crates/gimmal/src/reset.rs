@@ -78,7 +78,8 @@ pub(crate) async fn until_reset(stream: &Stream, reading: &Reading, service: imp
             return Poll::Pending;
         }
         let mut received = stream.poll_recv(cx);
-        if matches!(&received, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut) {
+        let is_overdue = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut && !is_reset(error);
+        if matches!(&received, Poll::Ready(Err(error)) if is_overdue(error)) {
             // Who gave up receiving has left it: it would hide a reset, and fail what is sent.
             reading.is_overdue.set(true);
             stream.set_deadline(None);
