@@ -418,15 +418,6 @@ impl Core {
         Poll::Pending
     }
 
-    /// Runs `look` with a share of its own: sockets are asked even where the task has had its share, so that Pending
-    /// means that nothing has come. Ask for a bounded number of things.
-    pub fn with_own_share<T>(&self, look: impl FnOnce() -> T) -> T {
-        let left = self.share.replace(SHARE);
-        let seen = look();
-        self.share.set(left);
-        seen
-    }
-
     fn wake(&self, task: u32) {
         self.tasks.wake(task);
         self.rouse();

@@ -86,11 +86,10 @@ impl Pool {
 /// Tells whether nothing has come on a connection on which nothing was asked: neither its end nor bytes.
 async fn is_quiet(link: &Link) -> bool {
     let stream = link.stream();
-    // Neither the core's share nor Tokio's budget may answer in place of the socket: its bytes would be taken for the
-    // response to the next request.
-    let look = poll_fn(|cx| Poll::Ready(stream.core().with_own_share(|| stream.poll_recv(cx).is_pending())));
-    // What has come is received only when the core goes round: the socket itself is asked as well.
-    tokio::task::unconstrained(look).await && !stream.has_arrived()
+    let has_received = poll_fn(|cx| Poll::Ready(stream.poll_recv(cx).is_ready())).await;
+    // Pending may say that the task has had its share, or that the core has yet to go round. So the socket itself is asked:
+    // its bytes would be taken for the response to the next request.
+    !has_received && !stream.has_arrived()
 }
 
 /// Closes connections that have waited too long, and all of them when the core is to stop; ends when there are none.
