@@ -29,6 +29,12 @@ impl Tally {
         self.held.get()
     }
 
+    /// What one connection may hold, of `max` at most: nothing while all together hold too much.
+    #[inline(always)]
+    pub(crate) fn allowance(&self, max: usize) -> usize {
+        if self.is_full() { 0 } else { max }
+    }
+
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
         self.held.get() > self.max

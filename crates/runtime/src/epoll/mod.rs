@@ -179,8 +179,7 @@ impl EpollSocket {
         if let Some(errno) = transmit.errno {
             return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
         }
-        let max = if connection.core.unsent.is_full() { 0 } else { max };
-        if transmit.unsent <= max {
+        if transmit.unsent <= connection.core.unsent.allowance(max) {
             return connection.core.poll_share(cx).map(Ok);
         }
         if let Some(error) = connection.interruption() {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::ptr;
@@ -97,7 +98,7 @@ enum Held {
 
 impl Held {
     fn share(&mut self) -> Rc<SendBuf> {
-        let shared = match std::mem::replace(self, Self::Alone(SendBuf::Static(&[]))) {
+        let shared = match mem::replace(self, Self::Alone(SendBuf::Static(&[]))) {
             Self::Alone(data) => Rc::new(data),
             Self::Shared(data) => data,
         };
@@ -135,7 +136,7 @@ impl Vectored {
             data.push(piece);
         }
         // SAFETY: a msghdr is plain data for which all zeroes are valid.
-        let header = unsafe { std::mem::zeroed() };
+        let header = unsafe { mem::zeroed() };
         let mut this = Box::new(Self { vectors: Vec::with_capacity(data.len()), data, header });
         this.point_at(0);
         this
@@ -523,8 +524,7 @@ impl RingSocket {
         if let Some(errno) = transmit.errno {
             return Poll::Ready(Err(io::Error::from_raw_os_error(errno)));
         }
-        let max = if connection.core.unsent.is_full() { 0 } else { max };
-        if transmit.unsent <= max {
+        if transmit.unsent <= connection.core.unsent.allowance(max) {
             return Poll::Ready(Ok(()));
         }
         if let Some(error) = connection.interruption() {
@@ -683,10 +683,11 @@ impl RingSocket {
 impl Transmit {
     /// Gives up what has not gone yet.
     fn drop_all(&mut self, core: &Core) {
-        core.unsent.remove(self.unsent);
-        self.in_flight = None;
-        self.queue.release();
-        self.unsent = 0;
+        // By name, so that whatever is added is given up as well. An operation under way completes by itself.
+        let Self { queue, unsent, op: _, in_flight, errno: _ } = self;
+        core.unsent.remove(mem::take(unsent));
+        *in_flight = None;
+        queue.release();
     }
 
     /// Notes that `bytes` of the send in flight have gone; returns whether some of it is left.
